@@ -1,0 +1,82 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/buffer.h"
+#include "models/graph/plan.h"
+
+namespace models {
+
+// The flat buffers of a run, shared by all its executables.
+struct ParameterStorage {
+  ParameterStorage(std::shared_ptr<const ParameterLayout> layout, comm::Device device);
+  std::shared_ptr<const ParameterLayout> layout;
+  comm::Buffer parameters;  // fp32, layout->parameter_elements
+  comm::Buffer gradients;   // fp32, layout->gradient_elements
+  Tensor parameter(const std::string& name) const;
+  Tensor gradient(const std::string& name) const;
+};
+
+// What happens at the markers of a plan, and around its steps.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void bucket_ready(int /*bucket*/) {}
+  virtual void bucket_needed(int /*bucket*/) {}
+  virtual void before(const PlanStep& /*step*/, const Kernel& /*kernel*/) {}
+  virtual void after(const PlanStep& /*step*/, const Kernel& /*kernel*/) {}
+};
+
+struct BindOptions {
+  comm::Device device;
+  comm::StreamView stream;
+  bool direct_convolution = false;
+};
+
+// A plan bound to a device: kernels compiled, offsets fixed, all memory allocated. Running it
+// allocates nothing.
+class Executable {
+ public:
+  // `storage` must outlive the executable. Errors: kDevice when memory is short.
+  Executable(Plan plan, ParameterStorage& storage, const BindOptions& options);
+  ~Executable();
+  Executable(const Executable&) = delete;
+  Executable& operator=(const Executable&) = delete;
+
+  // Walks the list once. `parameter_version` changes whenever parameters may have changed.
+  void run(StepObserver& observer, std::int64_t parameter_version);
+
+  Tensor input(const std::string& name) const;   // null data: this graph has no such field
+  Tensor output(const std::string& name) const;  // REQUIRES: a named output or loss of the graph
+  const Plan& plan() const { return plan_; }
+  std::int64_t arena_bytes() const { return arena_bytes_; }
+  std::int64_t workspace_bytes() const { return workspace_bytes_; }
+  // Sorted "scope: implementation" lines: recorded in the manifest.
+  std::vector<std::string> implementations() const;
+  // First value that is not finite after a run, as "scope (op)", or empty. Slow; for diagnosis.
+  // REQUIRES: the run that is diagnosed ran with an observer that calls this after each step.
+  std::string first_non_finite(const PlanStep& step) const;
+
+ private:
+  struct BoundStep;
+  void allocate(const BindOptions& options, ParameterStorage& storage);
+  void compile(const BindOptions& options);
+  void bind_steps();
+  Tensor tensor_of(int value) const;
+
+  Plan plan_;
+  std::vector<Tensor> tensors_;  // per plan value
+  std::vector<std::unique_ptr<Kernel>> kernels_;  // per node
+  std::vector<BoundStep> steps_;
+  SharedState shared_;
+  comm::Buffer inputs_;
+  comm::Buffer seeds_;
+  comm::Buffer arena_;
+  comm::Buffer workspace_;
+  std::int64_t arena_bytes_ = 0;
+  std::int64_t workspace_bytes_ = 0;
+};
+
+}  // namespace models

@@ -1,0 +1,21 @@
+// Schedule: streams. Compute is one stream; the markers are answered on the communication stream,
+// so that exchange and update of a bucket go on beside the backward pass of earlier layers.
+#include "models/graph/plan.h"
+
+namespace models {
+
+Plan schedule(Plan plan) {
+  for (PlanStep& step : plan.steps) {
+    const bool marker =
+        step.kind == StepKind::kBucketReady || step.kind == StepKind::kBucketNeeded;
+    step.stream = marker ? 1 : 0;
+  }
+  return plan;
+}
+
+Plan plan(const Graph& graph, const PlanOptions& options) {
+  return place(schedule(assign_buckets(
+      differentiate(choose_layouts(fuse(graph, options.disabled_fusions)), options), options)));
+}
+
+}  // namespace models

@@ -1,0 +1,16 @@
+// A build without CUDA: asking for a vendor op of that device is an error of the device choice.
+#include "models/ops/conv2d.h"
+
+namespace models {
+namespace {
+
+[[noreturn]] void absent() {
+  comm::fail(comm::ExitCode::kDevice,
+             "this build has no CUDA; build with `launch/build cuda` or set runtime.device=cpu");
+}
+
+}  // namespace
+
+std::unique_ptr<Kernel> compile_conv2d_cudnn(const Conv2dOp&, const KernelContext&) { absent(); }
+
+}  // namespace models
