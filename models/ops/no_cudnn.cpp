@@ -1,5 +1,7 @@
 // A build without CUDA: asking for a vendor op of that device is an error of the device choice.
+#include "models/ops/batch_norm.h"
 #include "models/ops/conv2d.h"
+#include "models/ops/max_pool.h"
 
 namespace models {
 namespace {
@@ -12,5 +14,9 @@ namespace {
 }  // namespace
 
 std::unique_ptr<Kernel> compile_conv2d_cudnn(const Conv2dOp&, const KernelContext&) { absent(); }
+std::unique_ptr<Kernel> compile_max_pool_cudnn(const MaxPoolOp&, const KernelContext&) { absent(); }
+std::unique_ptr<Kernel> compile_batch_norm_cudnn(const BatchNormOp&, const KernelContext&) {
+  absent();
+}
 
 }  // namespace models

@@ -104,7 +104,7 @@ std::map<std::string, std::vector<float>> residual_values() {
 
 TEST_P(Conv2d, FusedBlockHasNumericGradients) {
   Program program(residual_block(), true, GetParam());
-  EXPECT_EQ(program.executable().plan().graph->nodes().size(), 3u)  // relu, conv, projection
+  EXPECT_EQ(program.executable().plan().graph->nodes().size(), 5u)  // relu, reorder, conv, reorder, projection
       << to_text(program.executable().plan());
   expect_numeric_gradients(program, residual_values(), {"x", "w"}, 5e-3, 1e-3);
 }

@@ -1,0 +1,31 @@
+#include "models/ops/max_pool.h"
+
+#include <fmt/format.h>
+
+namespace models {
+
+Value max_pool(Graph& graph, Value x, int window, int stride, int padding) {
+  return graph.add(std::make_shared<MaxPoolOp>(window, stride, padding), {x})[0];
+}
+
+std::string MaxPoolOp::attributes() const {
+  return fmt::format("window {} stride {} padding {}", window_, stride_, padding_);
+}
+
+std::vector<ValueSpec> MaxPoolOp::infer(std::span<const ValueSpec> inputs) const {
+  Shape y = inputs[0].shape;
+  REQUIRE(y.rank == 4 && window_ * window_ <= 255, "max_pool of {}", to_string(y));
+  for (int d = 2; d < 4; ++d) {
+    REQUIRE(y[d] + 2 * padding_ >= window_, "window {} over {}", window_, to_string(y));
+    y[d] = (y[d] + 2 * padding_ - window_) / stride_ + 1;
+  }
+  const std::int64_t padded = (y[1] + 15) / 16 * 16;  // indices of whole channel blocks
+  return {{Type::kF32, y}, {Type::kU8, {y[0] * padded * y[2] * y[3]}}};
+}
+
+std::unique_ptr<Kernel> MaxPoolOp::compile(const KernelContext& context) const {
+  return context.device.kind == comm::DeviceKind::kCpu ? compile_max_pool_onednn(*this, context)
+                                                       : compile_max_pool_cudnn(*this, context);
+}
+
+}  // namespace models

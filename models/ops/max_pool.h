@@ -1,0 +1,32 @@
+#pragma once
+
+#include "models/graph/graph.h"
+
+namespace models {
+
+// y(n, c, h, w) = max over the window; padding never wins. x: (N, C, H, W)
+Value max_pool(Graph& graph, Value x, int window, int stride, int padding);
+
+// Outputs: y, and the index of each maximum inside its window, which backward reads.
+class MaxPoolOp final : public Op {
+ public:
+  MaxPoolOp(int window, int stride, int padding)
+      : window_(window), stride_(stride), padding_(padding) {}
+  std::string name() const override { return "max_pool"; }
+  std::string attributes() const override;
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  Saved saved() const override { return {{}, {1}}; }
+  LayoutRule layout() const override { return LayoutRule::kBlocked; }
+  std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
+  int window() const { return window_; }
+  int stride() const { return stride_; }
+  int padding() const { return padding_; }
+
+ private:
+  int window_, stride_, padding_;
+};
+
+std::unique_ptr<Kernel> compile_max_pool_onednn(const MaxPoolOp& op, const KernelContext& context);
+std::unique_ptr<Kernel> compile_max_pool_cudnn(const MaxPoolOp& op, const KernelContext& context);
+
+}  // namespace models
