@@ -1,0 +1,298 @@
+#include "models/ops/detection_loss.h"
+
+#include <fmt/format.h>
+
+#include "comm/buffer.h"
+#include "models/ops/fast_math.h"
+
+namespace models {
+namespace {
+
+constexpr float kAlpha = 0.25f;
+
+// One pyramid level as the losses walk it: item i = (n, channel block, h, w) holds `block`
+// consecutive channels at data + i * block.
+struct LevelView {
+  const float* data;
+  float* gradient;  // null in the forward pass
+  std::int64_t channels, cells;
+  std::int64_t first_anchor, num_anchors;
+  int block, per_cell;
+  bool accumulate;
+
+  struct Item {
+    std::int64_t image, channel, anchor;  // first channel; anchor of channel 0 at this cell, per image
+  };
+  RIDGELINE_HD Item item(std::int64_t i) const {
+    const std::int64_t blocks = (channels + block - 1) / block;
+    const std::int64_t cell = i % cells, rest = i / cells;
+    return {rest / blocks, rest % blocks * block, first_anchor + cell * per_cell};
+  }
+  RIDGELINE_HD void give(std::int64_t at, float value) const {
+    gradient[at] = accumulate ? gradient[at] + value : value;
+  }
+};
+
+// With p = sigmoid(x):  negative (1 - alpha) p^2 softplus(x), derivative (1 - alpha) p^2 (2 q s + p)
+//                       positive alpha q^2 (softplus(x) - x), derivative -alpha q^2 (2 p s' + q)
+struct Focal {
+  LevelView level;
+  const std::int32_t* target;  // (N, A)
+  const float* scale;          // (N)
+  const float* dloss;          // null in the forward pass
+  int num_classes;
+
+  RIDGELINE_HD double operator()(std::int64_t i) const {
+    const LevelView::Item at = level.item(i);
+    const std::int32_t* targets = target + at.image * level.num_anchors + at.anchor;
+    const float* x = level.data + i * level.block;
+    const float factor = scale[at.image] * (dloss ? *dloss : 1.0f);
+    float sum = 0.0f;
+    for (int lane = 0; lane < level.block; ++lane) {
+      const auto channel = static_cast<std::int32_t>(at.channel) + lane;
+      const bool exists = channel < level.channels;
+      const std::int32_t anchor = exists ? channel / num_classes : 0;
+      const std::int32_t t = targets[anchor];
+      const bool positive = t == channel - anchor * num_classes;
+      const Sigmoid s = sigmoid_parts(x[lane]);
+      const float weight = !exists || t == kIgnored ? 0.0f : positive ? kAlpha : 1.0f - kAlpha;
+      const float miss = positive ? s.q : s.p;  // distance of p from its target
+      const float entropy = positive ? s.softplus - x[lane] : s.softplus;
+      if (level.gradient) {
+        const float slope = 2.0f * (1.0f - miss) * entropy + miss;
+        const float d = weight * miss * miss * slope * factor;
+        level.give(i * level.block + lane, positive ? -d : d);
+      } else {
+        sum += weight * miss * miss * entropy;
+      }
+    }
+    return static_cast<double>(sum) * factor;
+  }
+};
+
+// |delta_j - encode_j(anchor, box)| and its sign
+struct BoxL1 {
+  LevelView level;
+  const std::int32_t* match;  // (N, A)
+  const float* scale;         // (N)
+  const float* dloss;
+  const Box* anchors;  // (A)
+  const Box* boxes;    // (N, M)
+  std::int64_t capacity;
+
+  RIDGELINE_HD double operator()(std::int64_t i) const {
+    const LevelView::Item at = level.item(i);
+    const float factor = scale[at.image] * (dloss ? *dloss : 1.0f);
+    float sum = 0.0f;
+    for (int lane = 0; lane < level.block; ++lane) {
+      const std::int64_t channel = at.channel + lane, index = i * level.block + lane;
+      const std::int64_t anchor = at.anchor + channel / 4;
+      const std::int32_t g =
+          channel < level.channels ? match[at.image * level.num_anchors + anchor] : kBackground;
+      float distance = 0.0f;
+      if (g >= 0) {
+        distance = level.data[index] - encode_box(anchors[anchor], boxes[at.image * capacity + g],
+                                                  static_cast<int>(channel % 4));
+      }
+      if (level.gradient) {
+        level.give(index, distance > 0.0f ? factor : distance < 0.0f ? -factor : 0.0f);
+      } else {
+        sum += std::fabs(distance);
+      }
+    }
+    return static_cast<double>(sum) * factor;
+  }
+};
+
+struct AddLevels {
+  const double* totals;
+  float* loss;
+  int num_levels;
+  RIDGELINE_HD void operator()(std::int64_t) const {
+    double sum = 0.0;
+    for (int l = 0; l < num_levels; ++l) sum += totals[l];
+    *loss = static_cast<float>(sum);
+  }
+};
+
+// Runs a body over all levels: totals in the forward pass, gradients in the backward pass.
+class LevelKernel : public Kernel {
+ public:
+  LevelKernel(std::shared_ptr<const AnchorGrid> grid, const KernelContext& context)
+      : stream_(context.stream), grid_(std::move(grid)) {
+    for (std::size_t l = 0; l < grid_->levels.size(); ++l) {
+      max_items_ = std::max(max_items_, items(context.inputs[l]));
+    }
+  }
+  std::int64_t workspace_bytes() const override {
+    return (comm::num_reduce_blocks(max_items_) + num_levels()) * 8;
+  }
+
+ protected:
+  int num_levels() const { return static_cast<int>(grid_->levels.size()); }
+  static std::int64_t items(const Tensor& t) { return t.physical_count() / t.channel_block; }
+
+  LevelView view(const KernelArgs& args, int l) const {
+    const Tensor& x = args.inputs[l];
+    const bool backward = !args.dinputs.empty();
+    return {x.f32(),
+            backward ? args.dinputs[l].f32() : nullptr,
+            x.shape[1],
+            x.shape[2] * x.shape[3],
+            grid_->levels[l].first,
+            grid_->total(),
+            x.channel_block,
+            grid_->per_cell,
+            backward && args.modes[l] == GradientMode::kAccumulate};
+  }
+  template <typename Make>
+  void sum_levels(const KernelArgs& args, Make make) const {
+    auto* totals = reinterpret_cast<double*>(args.workspace.data());
+    for (int l = 0; l < num_levels(); ++l) {
+      const std::int64_t n = items(args.inputs[l]);
+      const std::span<double> sums(totals + num_levels(),
+                                   static_cast<std::size_t>(comm::num_reduce_blocks(n)));
+      comm::parallel_reduce(stream_, n, make(view(args, l)), sums, {totals + l, 1});
+    }
+    comm::parallel_for(stream_, 1, AddLevels{totals, args.outputs[0].f32(), num_levels()});
+  }
+  template <typename Make>
+  void sweep_levels(const KernelArgs& args, Make make) const {
+    for (int l = 0; l < num_levels(); ++l) {
+      if (args.modes[l] == GradientMode::kNone) continue;
+      const auto body = make(view(args, l));
+      comm::parallel_for(stream_, items(args.inputs[l]), Discard<decltype(body)>{body}, 64);
+    }
+  }
+
+  comm::StreamView stream_;
+  std::shared_ptr<const AnchorGrid> grid_;
+
+ private:
+  template <typename Body>
+  struct Discard {
+    Body body;
+    RIDGELINE_HD void operator()(std::int64_t i) const { body(i); }
+  };
+  std::int64_t max_items_ = 0;
+};
+
+class FocalKernel final : public LevelKernel {
+ public:
+  FocalKernel(std::shared_ptr<const AnchorGrid> grid, int num_classes, const KernelContext& context)
+      : LevelKernel(std::move(grid), context), num_classes_(num_classes) {}
+  void forward(const KernelArgs& args) override {
+    sum_levels(args, [&](const LevelView& level) { return body(args, level, nullptr); });
+  }
+  void backward(const KernelArgs& args) override {
+    sweep_levels(args, [&](const LevelView& level) {
+      return body(args, level, args.doutputs[0].f32());
+    });
+  }
+
+ private:
+  Focal body(const KernelArgs& args, const LevelView& level, const float* dloss) const {
+    const int l = num_levels();
+    return {level, args.inputs[l].as<const std::int32_t>(), args.inputs[l + 1].f32(), dloss,
+            num_classes_};
+  }
+  int num_classes_;
+};
+
+class BoxKernel final : public LevelKernel {
+ public:
+  BoxKernel(std::shared_ptr<const AnchorGrid> grid, const KernelContext& context)
+      : LevelKernel(grid, context), anchors_(context.device, grid->boxes.size() * sizeof(float)) {
+    comm::copy_bytes(stream_, anchors_.bytes(), std::as_bytes(std::span(grid->boxes)));
+    stream_.synchronize();
+  }
+  void forward(const KernelArgs& args) override {
+    sum_levels(args, [&](const LevelView& level) { return body(args, level, nullptr); });
+  }
+  void backward(const KernelArgs& args) override {
+    sweep_levels(args, [&](const LevelView& level) {
+      return body(args, level, args.doutputs[0].f32());
+    });
+  }
+
+ private:
+  BoxL1 body(const KernelArgs& args, const LevelView& level, const float* dloss) const {
+    const int l = num_levels();
+    return {level,
+            args.inputs[l].as<const std::int32_t>(),
+            args.inputs[l + 1].f32(),
+            dloss,
+            reinterpret_cast<const Box*>(anchors_.bytes().data()),
+            args.inputs[l + 2].as<const Box>(),
+            args.inputs[l + 2].shape[1]};
+  }
+  comm::Buffer anchors_;  // (A, 4)
+};
+
+// What both losses share: levels first, then what the backward pass reads again.
+class LevelLossOp : public Op {
+ public:
+  LevelLossOp(std::shared_ptr<const AnchorGrid> grid, int num_inputs)
+      : grid_(std::move(grid)), num_inputs_(num_inputs) {}
+  std::vector<ValueSpec> infer(std::span<const ValueSpec>) const override {
+    return {{Type::kF32, {1}}};
+  }
+  bool differentiable(int input) const override {
+    return input < static_cast<int>(grid_->levels.size());
+  }
+  Saved saved() const override {
+    Saved all;
+    for (int i = 0; i < num_inputs_; ++i) all.inputs.push_back(i);
+    return all;
+  }
+  LayoutRule layout() const override { return LayoutRule::kAny; }
+
+ protected:
+  std::shared_ptr<const AnchorGrid> grid_;
+
+ private:
+  int num_inputs_;
+};
+
+class FocalLossOp final : public LevelLossOp {
+ public:
+  FocalLossOp(std::shared_ptr<const AnchorGrid> grid, int num_classes)
+      : LevelLossOp(grid, static_cast<int>(grid->levels.size()) + 2), num_classes_(num_classes) {}
+  std::string name() const override { return "focal_loss"; }
+  std::string attributes() const override { return fmt::format("classes {}", num_classes_); }
+  std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    return std::make_unique<FocalKernel>(grid_, num_classes_, context);
+  }
+
+ private:
+  int num_classes_;
+};
+
+class BoxLossOp final : public LevelLossOp {
+ public:
+  explicit BoxLossOp(std::shared_ptr<const AnchorGrid> grid)
+      : LevelLossOp(grid, static_cast<int>(grid->levels.size()) + 3) {}
+  std::string name() const override { return "box_loss"; }
+  std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    return std::make_unique<BoxKernel>(grid_, context);
+  }
+};
+
+}  // namespace
+
+Value focal_loss(Graph& graph, std::shared_ptr<const AnchorGrid> anchors,
+                 const std::vector<Value>& logits, const Matches& matches, int num_classes) {
+  std::vector<Value> inputs = logits;
+  inputs.insert(inputs.end(), {matches.target, matches.scale});
+  return graph.add(std::make_shared<FocalLossOp>(std::move(anchors), num_classes),
+                   std::move(inputs))[0];
+}
+
+Value box_loss(Graph& graph, std::shared_ptr<const AnchorGrid> anchors,
+               const std::vector<Value>& deltas, Value boxes, const Matches& matches) {
+  std::vector<Value> inputs = deltas;
+  inputs.insert(inputs.end(), {matches.box, matches.scale, boxes});
+  return graph.add(std::make_shared<BoxLossOp>(std::move(anchors)), std::move(inputs))[0];
+}
+
+}  // namespace models
