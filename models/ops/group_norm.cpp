@@ -1,0 +1,182 @@
+#include "models/ops/group_norm.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "comm/parallel.h"
+
+namespace models {
+namespace {
+
+// Walks one channel of one image in a blocked tensor.
+struct Geometry {
+  std::int64_t channels, cells, groups;
+  int block;
+  RIDGELINE_HD std::int64_t start(std::int64_t n, std::int64_t c) const {
+    const std::int64_t blocks = (channels + block - 1) / block;
+    return (n * blocks + c / block) * cells * block + c % block;
+  }
+  RIDGELINE_HD std::int64_t per_group() const { return channels / groups; }
+};
+
+// mean and 1 / sqrt(variance + eps) of group i = (n, g), then y of its channels
+struct Forward {
+  Geometry at;
+  const float *x, *gamma, *beta;
+  float *y, *mean, *rstd;  // mean, rstd: (N, G)
+  float eps;
+  RIDGELINE_HD void operator()(std::int64_t i) const {
+    const std::int64_t n = i / at.groups, first = i % at.groups * at.per_group();
+    const double count = static_cast<double>(at.per_group() * at.cells);
+    double sum = 0, squares = 0;
+    for (std::int64_t c = first; c < first + at.per_group(); ++c) {
+      const float* from = x + at.start(n, c);
+      for (std::int64_t k = 0; k < at.cells; ++k) sum += from[k * at.block];
+    }
+    const double m = sum / count;
+    for (std::int64_t c = first; c < first + at.per_group(); ++c) {
+      const float* from = x + at.start(n, c);
+      for (std::int64_t k = 0; k < at.cells; ++k) {
+        const double d = from[k * at.block] - m;
+        squares += d * d;
+      }
+    }
+    const double r = 1.0 / std::sqrt(squares / count + eps);
+    mean[i] = static_cast<float>(m);
+    rstd[i] = static_cast<float>(r);
+    for (std::int64_t c = first; c < first + at.per_group(); ++c) {
+      const std::int64_t s = at.start(n, c);
+      for (std::int64_t k = 0; k < at.cells; ++k) {
+        y[s + k * at.block] = (x[s + k * at.block] - mean[i]) * rstd[i] * gamma[c] + beta[c];
+      }
+    }
+  }
+};
+
+// dx (+)= rstd (gamma dy - mean(gamma dy) - x^ mean(gamma dy x^)), means over the group
+struct BackwardData {
+  Geometry at;
+  const float *x, *gamma, *mean, *rstd, *dy;
+  float* dx;
+  bool accumulate;
+  RIDGELINE_HD void operator()(std::int64_t i) const {
+    const std::int64_t n = i / at.groups, first = i % at.groups * at.per_group();
+    const double count = static_cast<double>(at.per_group() * at.cells);
+    double sum = 0, projected = 0;
+    for (std::int64_t c = first; c < first + at.per_group(); ++c) {
+      const std::int64_t s = at.start(n, c);
+      for (std::int64_t k = 0; k < at.cells; ++k) {
+        const double g = double{gamma[c]} * dy[s + k * at.block];
+        sum += g;
+        projected += g * (x[s + k * at.block] - mean[i]) * rstd[i];
+      }
+    }
+    const auto mean_g = static_cast<float>(sum / count);
+    const auto mean_gx = static_cast<float>(projected / count);
+    for (std::int64_t c = first; c < first + at.per_group(); ++c) {
+      const std::int64_t s = at.start(n, c);
+      for (std::int64_t k = 0; k < at.cells; ++k) {
+        const std::int64_t e = s + k * at.block;
+        const float normalised = (x[e] - mean[i]) * rstd[i];
+        const float d = rstd[i] * (gamma[c] * dy[e] - mean_g - normalised * mean_gx);
+        dx[e] = accumulate ? dx[e] + d : d;
+      }
+    }
+  }
+};
+
+// dgamma(c) (+)= sum dy x^, dbeta(c) (+)= sum dy
+struct BackwardParameters {
+  Geometry at;
+  std::int64_t images;
+  const float *x, *mean, *rstd, *dy;
+  float *dgamma, *dbeta;
+  GradientMode gamma_mode, beta_mode;
+  RIDGELINE_HD void operator()(std::int64_t c) const {
+    double scale = 0, shift = 0;
+    for (std::int64_t n = 0; n < images; ++n) {
+      const std::int64_t s = at.start(n, c), i = n * at.groups + c / at.per_group();
+      for (std::int64_t k = 0; k < at.cells; ++k) {
+        const std::int64_t e = s + k * at.block;
+        scale += double{dy[e]} * (x[e] - mean[i]) * rstd[i];
+        shift += dy[e];
+      }
+    }
+    const auto dg = static_cast<float>(scale), db = static_cast<float>(shift);
+    if (dgamma) dgamma[c] = gamma_mode == GradientMode::kAccumulate ? dgamma[c] + dg : dg;
+    if (dbeta) dbeta[c] = beta_mode == GradientMode::kAccumulate ? dbeta[c] + db : db;
+  }
+};
+
+class GroupNormKernel final : public Kernel {
+ public:
+  GroupNormKernel(comm::StreamView stream, int groups, float eps)
+      : stream_(stream), groups_(groups), eps_(eps) {}
+  void forward(const KernelArgs& args) override {
+    const Tensor& x = args.inputs[0];
+    comm::parallel_for(stream_, x.shape[0] * groups_,
+                       Forward{geometry(x), x.f32(), args.inputs[1].f32(), args.inputs[2].f32(),
+                               args.outputs[0].f32(), args.outputs[1].f32(), args.outputs[2].f32(),
+                               eps_},
+                       1);
+  }
+  void backward(const KernelArgs& args) override {
+    const Tensor& x = args.inputs[0];
+    const float *mean = args.outputs[1].f32(), *rstd = args.outputs[2].f32();
+    const float* dy = args.doutputs[0].f32();
+    if (args.modes[0] != GradientMode::kNone) {
+      comm::parallel_for(stream_, x.shape[0] * groups_,
+                         BackwardData{geometry(x), x.f32(), args.inputs[1].f32(), mean, rstd, dy,
+                                      args.dinputs[0].f32(),
+                                      args.modes[0] == GradientMode::kAccumulate},
+                         1);
+    }
+    comm::parallel_for(stream_, x.shape[1],
+                       BackwardParameters{geometry(x), x.shape[0], x.f32(), mean, rstd, dy,
+                                          args.dinputs[1].f32(), args.dinputs[2].f32(),
+                                          args.modes[1], args.modes[2]},
+                       4);
+  }
+
+ private:
+  Geometry geometry(const Tensor& x) const {
+    return {x.shape[1], x.shape[2] * x.shape[3], groups_, x.channel_block};
+  }
+  comm::StreamView stream_;
+  int groups_;
+  float eps_;
+};
+
+// Outputs: y, mean, 1 / standard deviation.
+class GroupNormOp final : public Op {
+ public:
+  GroupNormOp(int groups, float eps) : groups_(groups), eps_(eps) {}
+  std::string name() const override { return "group_norm"; }
+  std::string attributes() const override {
+    return fmt::format("groups {} eps {:g}", groups_, eps_);
+  }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
+    const Shape& x = inputs[0].shape;
+    REQUIRE(x.rank == 4 && x[1] % groups_ == 0, "group_norm of {} in {} groups", to_string(x),
+            groups_);
+    const ValueSpec per_group{Type::kF32, {x[0], groups_}};
+    return {inputs[0], per_group, per_group};
+  }
+  Saved saved() const override { return {{0, 1}, {1, 2}}; }
+  std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    return std::make_unique<GroupNormKernel>(context.stream, groups_, eps_);
+  }
+
+ private:
+  int groups_;
+  float eps_;
+};
+
+}  // namespace
+
+Value group_norm(Graph& graph, Value x, Value gamma, Value beta, int groups, float eps) {
+  return graph.add(std::make_shared<GroupNormOp>(groups, eps), {x, gamma, beta})[0];
+}
+
+}  // namespace models

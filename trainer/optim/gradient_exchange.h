@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "comm/buffer.h"
+#include "comm/communicator.h"
+#include "models/graph/executable.h"
+#include "trainer/optim/gradient_tree.h"
+
+namespace trainer {
+
+// Sums gradients over micro-batches and ranks, bucket by bucket, each shard ending at its owner.
+// exact: the fixed tree, the same bits on any number of ranks. fast: the library's order.
+class GradientExchange {
+ public:
+  // `storage.gradients` is where the engine writes each micro-batch's gradients.
+  GradientExchange(models::ParameterStorage& storage, comm::Communicator& communicator,
+                   comm::StreamView stream, std::int64_t num_micro_batches, bool exact);
+
+  // Takes bucket k of the rank's next micro-batch; after its last one the exchange starts.
+  // ASYNC: storage.gradients' bucket k must not be written between the last take and reduced().
+  void take(int bucket);
+  // True when the bucket's shard is complete or can be completed now without waiting.
+  bool ready(int bucket);
+  // Waits for the exchange and finishes the tree. The sum over all micro-batches of this rank's
+  // shard, whole blocks; valid until the next take of the bucket.
+  std::span<const float> reduced(int bucket);
+
+  std::int64_t local_micro_batches() const { return range_.count(); }
+  std::span<float> shard_of(const comm::Buffer& whole, int bucket) const;
+
+ private:
+  struct Pending {
+    TreeStack stack;
+    std::vector<float*> where;  // memory of each node on the stack
+    std::int64_t taken = 0;
+    std::unique_ptr<comm::Request> request;
+    comm::Buffer received;
+  };
+  std::int64_t shard_size(int bucket, int rank) const;
+  void merge(float* to, const float* from, std::int64_t count) const;
+  void keep(Pending& pending, int bucket);
+  void start_exact(Pending& pending, int bucket);
+  void start_fast(Pending& pending, int bucket);
+  std::span<const float> finish_tree(Pending& pending, int bucket);
+
+  models::ParameterStorage& storage_;
+  const models::ParameterLayout& layout_;
+  comm::Communicator& communicator_;
+  comm::StreamView stream_;
+  std::int64_t num_micro_batches_;
+  bool exact_;
+  MicroBatches range_;
+  std::vector<std::vector<TreeNode>> nodes_of_rank_;
+  std::vector<comm::Buffer> waiting_;  // nodes that wait for their siblings
+  std::vector<Pending> pending_;       // per bucket
+};
+
+}  // namespace trainer

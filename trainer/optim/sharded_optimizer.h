@@ -1,0 +1,129 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trainer/optim/gradient_exchange.h"
+#include "trainer/optim/ledger.h"
+#include "trainer/optim/update.h"
+
+namespace trainer {
+
+struct OptimizerSetup {
+  OptimizerConfig rule;
+  RegularizationConfig regularization;
+  ClipConfig clip;
+  EmaConfig ema;
+  std::int64_t num_micro_batches = 1;  // M, of the global batch
+  bool exact = true;                   // runtime.reduction
+};
+
+// What changes from one step to the next.
+struct StepValues {
+  std::int64_t step = 0;    // updates before this one
+  double lr = 0;            // learning rate of this update
+  double lr_factor = 1;     // lr / base lr, for decay_scale: schedule_only
+  double lambda_factor = 1;  // schedule of lambda
+  bool report = false;      // fill in OptimizerReport
+};
+
+// Norms of one group of the ledger, or of all trained tensors; the same bits on any rank count.
+struct GroupReport {
+  std::string group;
+  double penalty = 0;       // lambda/2 or lambda times sum w^2
+  double weight_norm = 0;   // after the update
+  double update_ratio = 0;  // |w_new - w_old| / |w_new|
+  double sparsity = 0;      // share of exact zeros
+};
+struct OptimizerReport {
+  double grad_norm = 0;  // of the mean gradient, before clipping
+  double l2_penalty = 0;
+  std::vector<GroupReport> groups;
+};
+
+// ZeRO-1: every rank updates its own shard of each bucket and gathers the others'. Answers the
+// plan's markers; buckets advance strictly in order, so that all ranks start the same collectives
+// in the same order.
+class ShardedOptimizer {
+ public:
+  ShardedOptimizer(models::ParameterStorage& storage, comm::Communicator& communicator,
+                   comm::StreamView stream, const OptimizerSetup& setup);
+  ~ShardedOptimizer();
+
+  void begin_step(const StepValues& values);
+  // The gradients of bucket k of this rank's next micro-batch are written.
+  void bucket_ready(int bucket);
+  // Drives what is in flight without waiting. Cheap; called between kernels.
+  void progress();
+  // Waits until the parameters of bucket k are whole.
+  void bucket_needed(int bucket);
+  // Every bucket is updated and its gather started. Collective.
+  void finish_updates();
+  // Every bucket is gathered. Collective.
+  void finish();
+
+  bool non_finite() const { return non_finite_; }  // of this rank's shards, after finish_updates
+  // Collective; REQUIRES: the step was begun with report.
+  OptimizerReport report();
+
+  const std::vector<LedgerEntry>& ledger() const { return ledger_; }
+  std::int64_t state_bytes() const;
+  std::int64_t num_micro_batches() const { return setup_.num_micro_batches; }
+
+  // Pieces of this rank's state, cut at tensor and shard borders: [begin, end) inside the tensor.
+  using StateVisitor = std::function<void(const std::string& state, const std::string& tensor,
+                                          std::int64_t begin, std::int64_t end, std::span<float>)>;
+  void for_each_state(const StateVisitor& visit);
+  bool has_ema() const { return setup_.ema.decay > 0; }
+  void start_ema();  // EMA = parameters, at a fresh start
+  // Writes the averaged weights whole into `whole`, laid out as the parameter buffer. Collective.
+  void gather_ema(comm::Buffer& whole);
+
+ private:
+  enum class Stage { kCollecting, kReducing, kReduced, kGathering, kWhole };
+  struct BucketState {
+    Stage stage = Stage::kWhole;
+    std::span<const float> gradient;
+    std::unique_ptr<comm::Request> gather;
+    std::vector<std::int32_t> segment_of_block;  // of this rank's shard
+    std::vector<BlockSums> sums;                 // likewise
+    std::int64_t state_offset = 0;               // into the state buffers
+  };
+  void make_segments();
+  void fill_segments();
+  ShardView shard(int bucket);
+  bool gate_open();
+  void advance(int bucket);
+  void update(int bucket);
+  void clip();
+  void set_trust(int bucket);
+  std::vector<BlockSums> tensor_sums(int first_bucket, int num_buckets);
+  std::vector<std::pair<std::string, float*>> states() const;
+  void visit_state(const std::string& name, float* state, const StateVisitor& visit);
+
+  models::ParameterStorage& storage_;
+  const models::ParameterLayout& layout_;
+  comm::Communicator& communicator_;
+  comm::StreamView stream_;
+  OptimizerSetup setup_;
+  GradientExchange exchange_;
+  std::vector<LedgerEntry> ledger_;
+  std::vector<Segment> segments_;  // one a slot of the layout
+  std::vector<BucketState> buckets_;
+  comm::Buffer state1_, state2_, ema_;
+  std::int64_t state_elements_ = 0;
+  StepValues values_;
+  float clip_ = 1;
+  int next_ = 0;  // first bucket that is not gathering yet
+  bool non_finite_ = false;
+  double grad_norm_ = -1;  // known from clipping
+};
+
+// Names of the state buffers of a rule, as PyTorch's: momentum, exp_avg, exp_avg_sq, sum,
+// square_avg.
+std::vector<std::string> state_names(const OptimizerConfig& rule);
+
+}  // namespace trainer

@@ -1,0 +1,213 @@
+#include "trainer/optim/update.h"
+
+#include <cmath>
+
+#include "comm/parallel.h"
+#include "models/graph/parameter_layout.h"
+
+namespace trainer {
+namespace {
+
+constexpr float kStatisticMomentum = 0.1f;  // of running statistics, as PyTorch's default
+
+// A rule turns (w, g) into the new w; `i` indexes its state inside the shard. `metric` is what L1's
+// threshold is multiplied with: lr, or lr / sqrt(v) where the rule scales each element.
+struct Sgd {
+  float* momentum;
+  float mu;
+  bool nesterov;
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+    metric = s.lr;
+    if (mu == 0.0f) return w - s.lr * g;
+    const float b = mu * momentum[i] + g;
+    momentum[i] = b;
+    return w - s.lr * (nesterov ? g + mu * b : b);
+  }
+};
+
+// m = mu m + lr trust g; w -= m
+struct Lars {
+  float* momentum;
+  float mu;
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+    metric = s.lr;
+    const float b = mu * momentum[i] + s.lr * s.trust * g;
+    momentum[i] = b;
+    return w - b;
+  }
+};
+
+struct Adam {
+  float *mean, *square;
+  float beta1, beta2, eps, correction1, root2;  // 1 - beta1^t, sqrt(1 - beta2^t)
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+    const float m = mean[i] + (g - mean[i]) * (1.0f - beta1);
+    const float v = square[i] * beta2 + (1.0f - beta2) * g * g;
+    mean[i] = m;
+    square[i] = v;
+    const float denominator = std::sqrt(v) / root2 + eps;
+    metric = s.lr / denominator;
+    return w - s.lr / correction1 * (m / denominator);
+  }
+};
+
+struct Adagrad {
+  float* sum;
+  float eps;
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+    sum[i] += g * g;
+    metric = s.lr / (std::sqrt(sum[i]) + eps);
+    return w - s.lr * (g / (std::sqrt(sum[i]) + eps));
+  }
+};
+
+struct RmsProp {
+  float *square, *momentum;
+  float alpha, eps, mu;
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+    square[i] = square[i] * alpha + (1.0f - alpha) * g * g;
+    const float average = std::sqrt(square[i]) + eps;
+    metric = s.lr / average;
+    if (mu == 0.0f) return w - s.lr * (g / average);
+    momentum[i] = mu * momentum[i] + g / average;
+    return w - s.lr * momentum[i];
+  }
+};
+
+// Adds in the fixed order of lane_sum: lanes of 32, then a tree.
+struct Lanes {
+  double lane[comm::kReduceLanes] = {};
+  RIDGELINE_HD double total() {
+    for (std::int64_t width = comm::kReduceLanes / 2; width > 0; width /= 2)
+      for (std::int64_t l = 0; l < width; ++l) lane[l] += lane[l + width];
+    return lane[0];
+  }
+};
+
+template <typename Rule>
+struct UpdateBlock {
+  float* w;
+  const float* g;
+  float* ema;
+  const std::int32_t* segment_of_block;
+  const Segment* segments;
+  BlockSums* sums;
+  Rule rule;
+  float scale, clip, ema_decay;
+
+  RIDGELINE_HD void operator()(std::int64_t block) const {
+    const std::int64_t begin = block * models::kBlockElements;
+    const Segment s = segments[segment_of_block[block]];
+    BlockSums total;
+    if (s.statistic) {
+      for (std::int64_t i = begin; i < begin + models::kBlockElements; ++i) {
+        w[i] += kStatisticMomentum * (g[i] * scale - w[i]);
+        if (ema) ema[i] = w[i];
+      }
+      sums[block] = total;
+      return;
+    }
+    Lanes gradient, weight, update, zeros;
+    for (std::int64_t i = begin; i < begin + models::kBlockElements; i += comm::kReduceLanes) {
+      for (std::int64_t l = 0; l < comm::kReduceLanes; ++l) {
+        element(i + l, s, gradient.lane[l], weight.lane[l], update.lane[l], zeros.lane[l]);
+      }
+    }
+    sums[block] = {gradient.total(), weight.total(), update.total(), zeros.total()};
+  }
+
+  RIDGELINE_HD void element(std::int64_t i, const Segment& s, double& gradient, double& weight,
+                            double& update, double& zeros) const {
+    const float old = w[i];
+    const float raw = g[i] * scale + s.loss_decay * old;
+    const float d = raw * clip + s.coupled_decay * old;
+    float metric = 0.0f;
+    float value = rule.apply(i, old * (1.0f - s.decoupled_decay), d, s, metric);
+    if (s.soft_threshold > 0.0f) {
+      const float shrunk = std::fabs(value) - metric * s.soft_threshold;
+      value = shrunk > 0.0f ? std::copysign(shrunk, value) : 0.0f;
+    }
+    w[i] = value;
+    if (ema) ema[i] = ema_decay * ema[i] + (1.0f - ema_decay) * value;
+    const double change = double{value} - old;
+    gradient += double{raw} * raw;
+    weight += double{value} * value;
+    update += change * change;
+    zeros += value == 0.0f ? 1.0 : 0.0;
+  }
+};
+
+struct NormsOfBlock {
+  const float *w, *g;
+  const std::int32_t* segment_of_block;
+  const Segment* segments;
+  BlockSums* sums;
+  float scale;
+  RIDGELINE_HD void operator()(std::int64_t block) const {
+    const std::int64_t begin = block * models::kBlockElements;
+    const Segment s = segments[segment_of_block[block]];
+    Lanes gradient, weight;
+    for (std::int64_t i = begin; i < begin + models::kBlockElements; i += comm::kReduceLanes) {
+      for (std::int64_t l = 0; l < comm::kReduceLanes; ++l) {
+        const float raw = g[i + l] * scale + s.loss_decay * w[i + l];
+        gradient.lane[l] += double{raw} * raw;
+        weight.lane[l] += double{w[i + l]} * w[i + l];
+      }
+    }
+    sums[block] = {s.statistic ? 0.0 : gradient.total(), s.statistic ? 0.0 : weight.total(), 0, 0};
+  }
+};
+
+std::int64_t num_blocks(const ShardView& shard) {
+  return static_cast<std::int64_t>(shard.gradient.size()) / models::kBlockElements;
+}
+
+template <typename Rule>
+void run(comm::StreamView stream, const ShardView& shard, std::span<const Segment> segments,
+         const UpdateScalars& scalars, std::span<BlockSums> sums, const Rule& rule) {
+  comm::parallel_for(stream, num_blocks(shard),
+                     UpdateBlock<Rule>{shard.parameters.data(), shard.gradient.data(), shard.ema,
+                                       shard.segment_of_block, segments.data(), sums.data(), rule,
+                                       scalars.gradient_scale, scalars.clip, scalars.ema_decay},
+                     16);
+}
+
+}  // namespace
+
+void shard_norms(comm::StreamView stream, const ShardView& shard,
+                 std::span<const Segment> segments, float gradient_scale,
+                 std::span<BlockSums> sums) {
+  comm::parallel_for(stream, num_blocks(shard),
+                     NormsOfBlock{shard.parameters.data(), shard.gradient.data(),
+                                  shard.segment_of_block, segments.data(), sums.data(),
+                                  gradient_scale},
+                     16);
+}
+
+void update_shard(comm::StreamView stream, const ShardView& shard,
+                  std::span<const Segment> segments, const UpdateScalars& scalars,
+                  std::span<BlockSums> sums) {
+  const OptimizerConfig& o = scalars.rule;
+  const auto mu = static_cast<float>(o.momentum), eps = static_cast<float>(o.eps);
+  const double t = static_cast<double>(scalars.step) + 1.0;
+  switch (o.name) {
+    case OptimizerName::kSgd:
+      return run(stream, shard, segments, scalars, sums, Sgd{shard.state1, mu, o.nesterov});
+    case OptimizerName::kLars:
+      return run(stream, shard, segments, scalars, sums, Lars{shard.state1, mu});
+    case OptimizerName::kAdam:
+    case OptimizerName::kAdamw:
+      return run(stream, shard, segments, scalars, sums,
+                 Adam{shard.state1, shard.state2, static_cast<float>(o.betas[0]),
+                      static_cast<float>(o.betas[1]), eps,
+                      static_cast<float>(1.0 - std::pow(o.betas[0], t)),
+                      static_cast<float>(std::sqrt(1.0 - std::pow(o.betas[1], t)))});
+    case OptimizerName::kAdagrad:
+      return run(stream, shard, segments, scalars, sums, Adagrad{shard.state1, eps});
+    case OptimizerName::kRmsprop:
+      return run(stream, shard, segments, scalars, sums,
+                 RmsProp{shard.state1, shard.state2, static_cast<float>(o.alpha), eps, mu});
+  }
+}
+
+}  // namespace trainer
