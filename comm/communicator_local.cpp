@@ -133,8 +133,7 @@ class SumRequest final : public Request {
   void add() {
     if (shards_.empty()) return;
     std::copy_n(shards_.begin(), own_.size(), own_.begin());
-    for (std::size_t i = own_.size(); i < shards_.size(); ++i)
-      own_[i % own_.size()] += shards_[i];
+    for (std::size_t i = own_.size(); i < shards_.size(); ++i) own_[i % own_.size()] += shards_[i];
     shards_.clear();
   }
 
@@ -334,12 +333,16 @@ std::unique_ptr<Communicator> single_communicator() {
 void run_local(int size, const std::function<void(Communicator&)>& body) {
   auto ranks = local_communicators(size);
   std::mutex mutex;
-  std::exception_ptr first;
+  std::exception_ptr first, consequence;
   std::vector<std::thread> threads;
   for (auto& rank : ranks)
     threads.emplace_back([&, communicator = std::move(rank)]() mutable {
       try {
         body(*communicator);
+      } catch (const Error& error) {
+        const std::lock_guard lock(mutex);
+        auto& place = error.code() == ExitCode::kPeerLost ? consequence : first;
+        if (!place) place = std::current_exception();
       } catch (...) {
         const std::lock_guard lock(mutex);
         if (!first) first = std::current_exception();
@@ -348,6 +351,7 @@ void run_local(int size, const std::function<void(Communicator&)>& body) {
     });
   for (std::thread& thread : threads) thread.join();
   if (first) std::rethrow_exception(first);
+  if (consequence) std::rethrow_exception(consequence);
 }
 
 }  // namespace comm

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "comm/build.h"  // before fmt: adapts it to nvcc
+
 #include <fmt/format.h>
 
 #include <stdexcept>
@@ -45,10 +47,10 @@ template <typename... Args>
 }  // namespace comm
 
 // Contract of a function: a violation is a bug of the caller (exit 70).
-#define REQUIRE(condition, ...)                                                            \
-  do {                                                                                     \
-    if (!(condition))                                                                      \
-      throw ::comm::Error(::comm::ExitCode::kBug,                                          \
-                          fmt::format("{}:{}: {}: {}", __FILE__, __LINE__, #condition,     \
-                                      fmt::format(__VA_ARGS__)));                          \
+#define REQUIRE(condition, ...)                                                                    \
+  do {                                                                                             \
+    if (!(condition))                                                                              \
+      throw ::comm::Error(                                                                         \
+          ::comm::ExitCode::kBug,                                                                  \
+          fmt::format("{}:{}: {}: {}", __FILE__, __LINE__, #condition, fmt::format(__VA_ARGS__))); \
   } while (false)

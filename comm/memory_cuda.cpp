@@ -32,8 +32,7 @@ void release(int device, void* data) noexcept {
 }
 
 void copy(StreamView stream, std::span<std::byte> to, std::span<const std::byte> from) {
-  CHECK_CUDA(
-      cudaMemcpyAsync(to.data(), from.data(), to.size(), cudaMemcpyDefault, native(stream)));
+  CHECK_CUDA(cudaMemcpyAsync(to.data(), from.data(), to.size(), cudaMemcpyDefault, native(stream)));
 }
 
 void zero(StreamView stream, std::span<std::byte> bytes) {

@@ -59,8 +59,7 @@ template <class Body>
 __device__ double warp_lane_sum(std::int64_t begin, std::int64_t end, const Body& body) {
   double lane = 0;
   for (std::int64_t i = begin + threadIdx.x % 32; i < end; i += 32) lane += body(i);
-  for (int width = 16; width > 0; width /= 2)
-    lane += __shfl_down_sync(0xffffffffu, lane, width);
+  for (int width = 16; width > 0; width /= 2) lane += __shfl_down_sync(0xffffffffu, lane, width);
   return lane;
 }
 
@@ -84,13 +83,14 @@ void cuda_block_sums(StreamView stream, std::int64_t n, const Body& body, double
   CHECK_CUDA(cudaGetLastError());
 }
 
-inline __global__ void total_kernel(std::int64_t count, const double* sums, double* out) {
+template <int kThreads>  // a template, because a kernel cannot be inline
+__global__ void total_kernel(std::int64_t count, const double* sums, double* out) {
   const double sum = warp_lane_sum(0, count, [sums](std::int64_t b) { return sums[b]; });
   if (threadIdx.x == 0) *out = sum;
 }
 
 inline void cuda_total(StreamView stream, std::int64_t count, const double* sums, double* out) {
-  total_kernel<<<1, 32, 0, cuda_stream(stream)>>>(count, sums, out);
+  total_kernel<32><<<1, 32, 0, cuda_stream(stream)>>>(count, sums, out);
   CHECK_CUDA(cudaGetLastError());
 }
 

@@ -43,8 +43,6 @@ Event::~Event() {
   if (handle_ != nullptr) cuda::destroy_event(handle_);
 }
 
-bool Event::done() const {
-  return device_.kind == DeviceKind::kCpu || cuda::done(handle_);
-}
+bool Event::done() const { return device_.kind == DeviceKind::kCpu || cuda::done(handle_); }
 
 }  // namespace comm

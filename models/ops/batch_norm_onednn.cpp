@@ -41,8 +41,8 @@ class BatchNormOneDnn final : public Kernel {
     for (int argument : {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_SRC}) {
       backward_.bind(argument, x);
     }
-    for (int argument : {DNNL_ARG_SCALE, DNNL_ARG_MEAN, DNNL_ARG_VARIANCE, DNNL_ARG_DIFF_SCALE,
-                         DNNL_ARG_DIFF_SHIFT}) {
+    for (int argument : {DNNL_ARG_SCALE, DNNL_ARG_SHIFT, DNNL_ARG_MEAN, DNNL_ARG_VARIANCE,
+                         DNNL_ARG_DIFF_SCALE, DNNL_ARG_DIFF_SHIFT}) {
       backward_.bind(argument, channels);
     }
     dx_bytes_ = static_cast<std::int64_t>(x.get_size());
@@ -77,6 +77,7 @@ class BatchNormOneDnn final : public Kernel {
     target(2, dbeta, padded_channel_bytes());
     backward_.set(DNNL_ARG_SRC, args.inputs[0].data);
     backward_.set(DNNL_ARG_SCALE, args.inputs[1].data);
+    backward_.set(DNNL_ARG_SHIFT, args.inputs[1].data);  // oneDNN 2.6 demands it, unread
     backward_.set(DNNL_ARG_MEAN, args.outputs[1].data);
     backward_.set(DNNL_ARG_VARIANCE, args.outputs[2].data);
     backward_.set(DNNL_ARG_DIFF_DST, args.doutputs[0].data);

@@ -1,0 +1,105 @@
+#include "tests/models/golden_fixture.h"
+
+#include <rapidjson/istreamwrapper.h>
+
+#include <fstream>
+#include <stdexcept>
+
+namespace models::testing {
+
+rapidjson::Document read_golden(const std::string& name) {
+  std::ifstream file(std::string(RIDGELINE_SOURCE_DIR "/tests/goldens/") + name);
+  rapidjson::IStreamWrapper stream(file);
+  rapidjson::Document document;
+  document.ParseStream(stream);
+  if (document.HasParseError()) throw std::runtime_error("no golden " + name);
+  return document;
+}
+
+std::vector<double> numbers(const rapidjson::Value& array) {
+  std::vector<double> result;
+  for (const auto& number : array.GetArray()) result.push_back(number.GetDouble());
+  return result;
+}
+
+Shape shape_of(const rapidjson::Value& array) {
+  Shape shape;
+  for (const auto& extent : array.GetArray()) shape[shape.rank++] = extent.GetInt64();
+  return shape;
+}
+
+goldens::Statistics golden_statistics(const rapidjson::Value& entry) {
+  return goldens::read_statistics(numbers(entry));
+}
+
+ModelOptions retinanet_options(const std::string& backbone, int num_classes, NormKind norm,
+                               int trainable_stages) {
+  ModelOptions options;
+  options.name = "retinanet";
+  options.backbone = backbone;
+  options.num_classes = num_classes;
+  options.norm = norm;
+  options.trainable_stages = trainable_stages;
+  options.anchor_sizes = {32, 64, 128, 256, 512};
+  options.anchor_ratios = {0.5, 1.0, 2.0};
+  return options;
+}
+
+ModelOptions retinanet_options(const rapidjson::Value& c) {
+  const bool frozen = c["norm"] == "frozen";
+  return retinanet_options(c["backbone"].GetString(), c["num_classes"].GetInt(),
+                           frozen ? NormKind::kFrozen : NormKind::kBatch,
+                           c["trainable_stages"].GetInt());
+}
+
+BatchShape batch_shape(const rapidjson::Value& c) {
+  BatchShape shape;
+  shape.images = c["targets"].Size();
+  shape.height = c["height"].GetInt();
+  shape.width = c["width"].GetInt();
+  for (const auto& target : c["targets"].GetArray()) {
+    shape.max_boxes = std::max<std::int64_t>(shape.max_boxes, target["boxes"].Size());
+  }
+  return shape;
+}
+
+void fill_parameters(Program& program, std::uint64_t seed) {
+  for (const ParameterSlot& slot : program.storage().layout->slots) {
+    const Shape& shape = slot.parameter.shape;
+    const std::span<const std::int64_t> extents(shape.extents.data(),
+                                                static_cast<std::size_t>(shape.rank));
+    program.set_parameter(slot.parameter.name,
+                          goldens::state(seed, slot.parameter.name, extents));
+  }
+}
+
+void fill_images(Program& program, const rapidjson::Value& c) {
+  std::vector<float> images;
+  for (int i = 0; i < static_cast<int>(c["targets"].Size()); ++i) {
+    const auto image = goldens::normalised_image(c["seed"].GetUint64(), i, c["height"].GetInt(),
+                                                 c["width"].GetInt());
+    images.insert(images.end(), image.begin(), image.end());
+  }
+  program.set_input("image", images);
+}
+
+void fill_targets(Program& program, const rapidjson::Value& c) {
+  const BatchShape shape = batch_shape(c);
+  std::vector<float> boxes(static_cast<std::size_t>(shape.images * shape.max_boxes * 4));
+  std::vector<std::int32_t> labels(static_cast<std::size_t>(shape.images * shape.max_boxes));
+  std::vector<std::int32_t> count;
+  for (const auto& target : c["targets"].GetArray()) {
+    const auto image = static_cast<std::int64_t>(count.size());
+    std::size_t at = static_cast<std::size_t>(image * shape.max_boxes);
+    for (rapidjson::SizeType i = 0; i < target["boxes"].Size(); ++i, ++at) {
+      for (int j = 0; j < 4; ++j) boxes[at * 4 + j] = target["boxes"][i][j].GetFloat();
+      labels[at] = target["labels"][i].GetInt();
+    }
+    count.push_back(static_cast<std::int32_t>(target["boxes"].Size()));
+  }
+  program.set_input("boxes", boxes);
+  program.set_input("labels", labels);
+  program.set_input("count", count);
+}
+
+}  // namespace models::testing

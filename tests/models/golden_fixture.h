@@ -1,0 +1,34 @@
+#pragma once
+
+#include <rapidjson/document.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "models/model.h"
+#include "tests/goldens/formula.h"
+#include "tests/models/ops/op_fixture.h"
+
+// Models with formula weights and inputs, as tests/peers made the goldens (tests/goldens/README.md).
+namespace models::testing {
+
+// Parses tests/goldens/<name>. Throws when it is missing or malformed.
+rapidjson::Document read_golden(const std::string& name);
+
+std::vector<double> numbers(const rapidjson::Value& array);
+Shape shape_of(const rapidjson::Value& array);
+goldens::Statistics golden_statistics(const rapidjson::Value& entry);
+
+// The retinanet that a golden's "case" describes, with torchvision's anchors.
+ModelOptions retinanet_options(const std::string& backbone, int num_classes, NormKind norm,
+                               int trainable_stages);
+ModelOptions retinanet_options(const rapidjson::Value& golden_case);
+BatchShape batch_shape(const rapidjson::Value& golden_case);
+
+// Parameters and statistics of the formula.
+void fill_parameters(Program& program, std::uint64_t seed);
+void fill_images(Program& program, const rapidjson::Value& golden_case);
+void fill_targets(Program& program, const rapidjson::Value& golden_case);
+
+}  // namespace models::testing

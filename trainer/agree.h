@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "comm/communicator.h"
+
+namespace trainer {
+
+// An error that every rank of a communicator throws together, with the same message: the job can
+// end in good order and one rank speaks for all.
+class AgreedError : public comm::Error {
+ public:
+  using Error::Error;
+};
+
+// A failure as it travels between ranks; empty text: none.
+struct Failure {
+  comm::ExitCode code = comm::ExitCode::kDone;
+  std::string text;
+  explicit operator bool() const { return !text.empty(); }
+};
+std::string pack(const Failure& failure);
+Failure unpack(const std::string& bytes);
+
+// Runs `work` on every rank, then throws the first failing rank's error on all of them.
+// Collective. Lost peers are not agreed upon: that error passes through.
+void agree(comm::Communicator& communicator, const std::function<void()>& work);
+
+// What `work` throws, as a failure; kPeerLost passes through.
+Failure capture(const std::function<void()>& work);
+
+}  // namespace trainer

@@ -1,0 +1,113 @@
+#include "trainer/commands/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "comm/version.h"
+#include "trainer/agree.h"
+#include "trainer/commands/verbs.h"
+#include "trainer/config/suggest.h"
+
+namespace trainer {
+namespace {
+
+// "unknown option --resum; did you mean --resume?"
+[[noreturn]] void unknown(const std::string& what, const std::string& word,
+                          const std::vector<std::string>& known) {
+  const std::string near = did_you_mean(word, known);
+  comm::fail(comm::ExitCode::kUsage, "{} {}{}; `ridgeline --help` lists them", what, word,
+             near.empty() ? "" : "; did you mean " + near + "?");
+}
+
+std::vector<std::string> verb_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* verb : app.get_subcommands(nullptr)) names.push_back(verb->get_name());
+  return names;
+}
+
+std::vector<std::string> option_names(const CLI::App& verb) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : verb.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+// A word that is no verb, or an option that the verb does not have, gets the nearest right one.
+void check_words(const CLI::App& app, int argc, const char* const* argv) {
+  if (argc < 2) return;
+  const std::string verb = argv[1];
+  if (verb.starts_with("-")) return;
+  const CLI::App* chosen = nullptr;
+  for (const CLI::App* candidate : app.get_subcommands(nullptr)) {
+    if (candidate->get_name() == verb) chosen = candidate;
+  }
+  if (!chosen) unknown("unknown command", verb, verb_names(app));
+  for (const CLI::App* nested : chosen->get_subcommands(nullptr)) {
+    if (argc > 2 && nested->get_name() == argv[2]) chosen = nested;
+  }
+  for (int i = 2; i < argc; ++i) {
+    std::string word = argv[i];
+    if (!word.starts_with("--") || word == "--") continue;
+    word = word.substr(0, word.find('='));
+    const std::vector<std::string> known = option_names(*chosen);
+    if (std::find(known.begin(), known.end(), word) == known.end() && word != "--help") {
+      unknown("unknown option", word, known);
+    }
+  }
+}
+
+}  // namespace
+
+LoadedConfig load_agreed_config(const ConfigArguments& arguments,
+                                comm::Communicator& communicator) {
+  LoadedConfig config;
+  agree(communicator, [&] { config = load_config(arguments.path, arguments.overrides); });
+  // A rank that read another file, or is another build, would compute something else.
+  std::string mine = std::string(comm::kVersion) + " " + comm::kGitCommit + "\n";
+  for (const KeyValue& key : key_values(config.config)) mine += key.key + "=" + key.value + "\n";
+  const std::vector<std::string> all = communicator.all_gather(mine);
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    if (all[r] == all[0]) continue;
+    std::size_t at = 0, line = 0;
+    while (at < std::min(all[0].size(), all[r].size()) && all[0][at] == all[r][at]) {
+      if (all[0][at] == '\n') line = at + 1;
+      ++at;
+    }
+    const auto field = [&](const std::string& text) {
+      return text.substr(line, text.find('\n', line) - line);
+    };
+    throw AgreedError(comm::ExitCode::kConfig,
+                      fmt::format("ranks differ: rank 0 has '{}', rank {} on {} has '{}'; give all "
+                                  "the same build and configuration",
+                                  field(all[0]), r, communicator.host(static_cast<int>(r)),
+                                  field(all[r])));
+  }
+  return config;
+}
+
+int run_command_line(int argc, const char* const* argv, const CommandContext& context) {
+  CLI::App app("Trains dense vision models on many machines.\n"
+               "Example: mpirun -np 2 ridgeline train configs/retinanet_r18_fpn_shapes.yaml");
+  app.name("ridgeline");
+  app.set_version_flag("--version", std::string(comm::kVersion));
+  app.require_subcommand(1);
+  int exit_code = 0;
+  add_verbs(app, context, exit_code);
+  check_words(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    const CLI::App* shown = &app;
+    while (!shown->get_subcommands().empty()) shown = shown->get_subcommands().front();
+    if (context.is_root()) std::fputs(shown->help().c_str(), stdout);
+  } catch (const CLI::CallForVersion&) {
+    if (context.is_root()) std::printf("ridgeline %s %s\n", comm::kVersion, comm::kGitCommit);
+  } catch (const CLI::ParseError& e) {
+    throw AgreedError(comm::ExitCode::kUsage,
+                      std::string(e.what()) + "; `ridgeline --help` shows how");
+  }
+  return exit_code;
+}
+
+}  // namespace trainer

@@ -1,0 +1,79 @@
+// ridgeline eval CONFIG --checkpoint PATH
+#include <omp.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "comm/threads.h"
+#include "trainer/agree.h"
+#include "trainer/checkpoint/weights.h"
+#include "trainer/commands/data.h"
+#include "trainer/commands/score.h"
+#include "trainer/commands/verbs.h"
+#include "trainer/evaluation.h"
+#include "trainer/prediction_pictures.h"
+#include "trainer/weights.h"
+
+namespace trainer {
+namespace {
+
+struct EvalOptions {
+  ConfigArguments config;
+  std::string checkpoint, split = "val", out;
+};
+
+void run_eval(const EvalOptions& options, const CommandContext& context) {
+  const Config config = load_agreed_config(options.config, context.communicator).config;
+  const int threads = config.runtime.threads > 0 ? config.runtime.threads
+                                                 : comm::default_threads(context.communicator);
+  omp_set_num_threads(threads);
+  const comm::Stream stream(comm::Device{}, threads);
+  std::unique_ptr<Dataset> dataset;
+  std::unique_ptr<Network> network;
+  agree(context.communicator, [&] {
+    OpenOptions open{options.split, fields_of(config.model.name),
+                     config.model.num_classes.value_or(0)};
+    dataset = open_dataset(config.data, open);
+    network = std::make_unique<Network>(
+        config, config.model.num_classes.value_or(dataset->num_classes()), dataset->channels(),
+        stream, context.communicator.size(), false);
+  });
+  const auto notify = [&](const std::string& line) {
+    if (context.is_root()) std::fprintf(stderr, "%s\n", line.c_str());
+  };
+  const Weights weights = open_weights(options.checkpoint, config.eval.weights == EvalWeights::kEma,
+                                       context.communicator, notify);
+  agree(context.communicator, [&] {
+    load_weights(network->storage(), weights.tensors, {.source = weights.source});
+  });
+  const Evaluation evaluation = evaluate(
+      {config, *network, *dataset, context.communicator, context.progress, threads});
+  agree(context.communicator, [&] {
+    if (!context.is_root()) return;
+    const std::filesystem::path out =
+        options.out.empty() ? std::filesystem::path("runs") / config.name / ("eval-" + options.split)
+                            : std::filesystem::path(options.out);
+    write_evaluation(evaluation, *dataset, out);
+    draw_predictions(config, *dataset, evaluation, out / "predictions.png");
+    std::printf("%s\nwritten to %s\n", metrics_text(evaluation.metrics).c_str(),
+                out.string().c_str());
+  });
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, const CommandContext& context) {
+  auto* verb = app.add_subcommand("eval", "evaluate a checkpoint on a split");
+  verb->footer("Example: mpirun -np 2 ridgeline eval configs/retinanet_r18_fpn_bccd.yaml "
+               "--checkpoint runs/retinanet_r18_fpn_bccd/checkpoints/best --split test");
+  auto options = std::make_shared<EvalOptions>();
+  add_config_arguments(*verb, options->config);
+  verb->add_option("--checkpoint", options->checkpoint,
+                   "checkpoint folder, run folder (newest valid one), or HDF5 weight file")
+      ->required();
+  verb->add_option("--split", options->split, "split of the data (default: val)");
+  verb->add_option("--out", options->out, "where metrics.json and detections.json go");
+  verb->callback([=, &context] { run_eval(*options, context); });
+}
+
+}  // namespace trainer

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trainer/data/dataset.h"
+
+namespace trainer {
+
+// Image files as a data set without annotations, so that prediction reads and letter-boxes them by
+// the same code as evaluation does.
+class ImageList final : public Dataset {
+ public:
+  // Errors: kInputMissing naming a file that is not there.
+  explicit ImageList(const std::vector<std::string>& files);
+
+  std::int64_t size() const override { return static_cast<std::int64_t>(samples_.size()); }
+  const Sample& sample(std::int64_t index) const override {
+    return samples_.at(static_cast<std::size_t>(index));
+  }
+  CocoAnnotations ground_truth() const override { return {}; }
+
+ private:
+  std::vector<Sample> samples_;
+};
+
+// A name for each image's picture, without extension: the file's stem, numbered where two files
+// share it ("cat", "cat-2").
+std::vector<std::string> picture_names(const std::vector<std::string>& files);
+
+}  // namespace trainer

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "trainer/data/dataset.h"
+#include "trainer/data/transform.h"
+
+namespace trainer {
+
+struct BatchShape {
+  int num_images = 1;  // N, images of a micro-batch
+  int channels = 3;
+  int max_boxes = 0;
+  std::vector<Size> buckets;
+  Fields fields;
+};
+
+// One micro-batch as the network reads it: fields of fixed capacity, allocated once for the largest
+// bucket; those the model does not declare are empty. Where sample_id is -1 there is no image
+// (zeros, no boxes, ignored labels): beyond `valid` in an evaluation's last micro-batches, and
+// where on_error: skip left one out of an evaluation. Training has none.
+struct Batch {
+  explicit Batch(const BatchShape& shape);
+
+  int num_images;  // N
+  int channels, max_boxes;
+  int bucket = 0;
+  int height = 0, width = 0;  // of the bucket: H, W
+  int valid = 0;
+  std::int64_t step = 0;         // training: the step; evaluation: -1
+  std::int64_t micro_batch = 0;  // index among all ranks'
+
+  std::vector<float> image;                 // (N, C, H, W), normalised
+  std::vector<float> boxes;                 // (N, max_boxes, 4) x1 y1 x2 y2, network pixels
+  std::vector<std::int32_t> labels;         // (N, max_boxes) class index, 0 beyond count
+  std::vector<std::int32_t> count;          // (N)
+  std::vector<std::int32_t> label_map;      // (N, H, W) class index or ignore
+  std::vector<std::int32_t> label;          // (N)
+  std::vector<std::int64_t> sample_id;      // (N)
+  std::vector<std::int32_t> original_size;  // (N, 2) height, width
+  std::vector<std::uint32_t> epoch;         // (N) key of the augmentation
+  std::vector<Geometry> geometry;           // (N) host only: maps predictions back
+
+  double data_seconds = 0;  // the caller waited this long for it
+
+  void set_bucket(int index);
+  std::int64_t plane() const { return std::int64_t{height} * width; }
+  // The part of `image` and `label_map` that the current bucket uses.
+  std::span<float> image_values();
+  std::span<float> image_of(int n);  // (C, H, W)
+  std::span<std::int32_t> label_map_values();
+  std::span<std::int32_t> label_map_of(int n);  // (H, W)
+  void clear_image(int n, int ignore);          // makes image n padding
+  void clear_boxes(int n, int first);  // zeros the boxes from `first` on, which becomes the count
+
+ private:
+  std::vector<Size> buckets_;
+};
+
+}  // namespace trainer

@@ -1,0 +1,47 @@
+#include <csignal>
+#include <cstdio>
+
+#include "comm/communicator.h"
+#include "comm/heartbeat.h"
+#include "comm/signals.h"
+#include "trainer/agree.h"
+#include "trainer/commands/cli.h"
+
+namespace {
+
+// "ridgeline: error 78: ..." on stderr: the one line of a failure.
+void say(comm::ExitCode code, const char* text) {
+  std::fprintf(stderr, "ridgeline: error %d: %s\n", static_cast<int>(code), text);
+}
+
+int run(int argc, char** argv, comm::Communicator& communicator) {
+  comm::Progress progress;
+  const comm::StopSignals signals;
+  try {
+    const comm::Heartbeat heartbeat(communicator, progress, {});
+    return trainer::run_command_line(argc, argv, {communicator, progress, signals});
+  } catch (const trainer::AgreedError& e) {  // thrown by all ranks: one speaks, all leave
+    if (communicator.rank() == 0) say(e.code(), e.what());
+    return static_cast<int>(e.code());
+  } catch (const comm::Error& e) {
+    say(e.code(), e.what());
+    if (communicator.size() == 1) return static_cast<int>(e.code());
+    communicator.abort(e.code());
+  } catch (const std::exception& e) {
+    say(comm::ExitCode::kBug, e.what());
+    communicator.abort(comm::ExitCode::kBug);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a console that went away does not end a run
+  try {
+    const auto communicator = comm::launch_communicator(&argc, &argv);
+    return run(argc, argv, *communicator);
+  } catch (const comm::Error& e) {
+    say(e.code(), e.what());
+    return static_cast<int>(e.code());
+  }
+}

@@ -1,0 +1,107 @@
+#include "trainer/network.h"
+
+namespace trainer {
+namespace {
+
+models::NormKind norm_kind(Norm norm) {
+  switch (norm) {
+    case Norm::kFrozen: return models::NormKind::kFrozen;
+    case Norm::kGroup: return models::NormKind::kGroup;
+    case Norm::kBatch:
+    case Norm::kSync: return models::NormKind::kBatch;
+  }
+  return models::NormKind::kBatch;
+}
+
+}  // namespace
+
+std::unique_ptr<models::Model> configured_model(const Config& config, int num_classes) {
+  const ModelConfig& m = config.model;
+  if (m.norm == Norm::kSync) {
+    comm::fail(comm::ExitCode::kConfig,
+               "model.norm: sync is not in this build; use batch, frozen or group");
+  }
+  models::ModelOptions options;
+  options.name = to_string(m.name);
+  options.backbone = to_string(m.backbone);
+  options.num_classes = num_classes;
+  options.norm = norm_kind(m.norm);
+  options.norm_eps = static_cast<float>(m.norm_eps);
+  options.trainable_stages = m.trainable_stages;
+  options.anchor_sizes = m.anchors.sizes;
+  options.anchor_ratios = m.anchors.ratios;
+  options.detect.score_threshold = static_cast<float>(config.eval.score_threshold);
+  options.detect.nms_iou = static_cast<float>(config.eval.nms);
+  options.detect.capacity = config.eval.detections;
+  return models::make_model(options);
+}
+
+models::BatchShape micro_batch_shape(const Config& config, std::size_t bucket, int channels,
+                                     std::int64_t images) {
+  const auto& size = config.data.size.at(bucket);
+  return {images > 0 ? images : config.train.micro_batch, channels, size.height, size.width,
+          config.data.max_boxes};
+}
+
+models::Plan make_plan(const models::Model& model, const models::BatchShape& shape,
+                       const models::PlanOptions& options) {
+  models::Graph graph;
+  if (options.training) {
+    model.training(graph, shape);
+  } else {
+    model.inference(graph, shape);
+  }
+  return models::plan(graph, options);
+}
+
+Network::Network(const Config& config, int num_classes, int channels, comm::StreamView stream,
+                 int ranks, bool training)
+    : config_(config),
+      channels_(channels),
+      stream_(stream),
+      ranks_(ranks),
+      model_(configured_model(config, num_classes)) {
+  models::PlanOptions options{stream.device().kind, ranks, training};
+  const std::size_t num_buckets = config.data.size.size();
+  for (std::size_t b = 0; b < (training ? num_buckets : 1); ++b) {
+    models::Plan plan = make_plan(*model_, micro_batch_shape(config, b, channels), options);
+    if (!storage_) {
+      options.layout = plan.layout;
+      counters_ = plan.graph->counters();
+      storage_ = std::make_unique<models::ParameterStorage>(plan.layout, stream.device());
+    }
+    if (!training) break;
+    training_.push_back(
+        std::make_unique<models::Executable>(std::move(plan), *storage_, bind_options()));
+  }
+  inference_.resize(num_buckets);
+}
+
+models::BindOptions Network::bind_options() const {
+  return {stream_.device(), stream_, config_.runtime.conv == ConvChoice::kDirect};
+}
+
+models::Executable& Network::inference(std::size_t bucket) {
+  auto& slot = inference_.at(bucket);
+  if (!slot) {
+    models::PlanOptions options{stream_.device().kind, ranks_, false};
+    options.layout = storage_->layout;
+    slot = std::make_unique<models::Executable>(
+        make_plan(*model_, micro_batch_shape(config_, bucket, channels_), options), *storage_,
+        bind_options());
+  }
+  return *slot;
+}
+
+std::int64_t Network::num_parameters() const {
+  std::int64_t count = 0;
+  for (const auto& slot : storage_->layout->slots) {
+    const auto kind = slot.parameter.kind;
+    if (kind != models::ParameterKind::kStatistic && kind != models::ParameterKind::kFixed) {
+      count += slot.size;
+    }
+  }
+  return count;
+}
+
+}  // namespace trainer

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "models/graph/executable.h"
+#include "models/model.h"
+#include "trainer/config/config.h"
+
+namespace trainer {
+
+// The model of a configuration. `num_classes` counts the background where the model has one.
+std::unique_ptr<models::Model> configured_model(const Config& config, int num_classes);
+
+// One micro-batch of shape bucket `bucket`. `images` 0: train.micro_batch.
+models::BatchShape micro_batch_shape(const Config& config, std::size_t bucket, int channels = 3,
+                                     std::int64_t images = 0);
+
+// Training or inference plan of a model for one shape bucket.
+models::Plan make_plan(const models::Model& model, const models::BatchShape& shape,
+                       const models::PlanOptions& options);
+
+// Everything that computes in a run: one model, its parameters, and its plans bound to the device,
+// one for training and one for inference for each shape bucket.
+class Network {
+ public:
+  // Training plans are bound at once, so that a run that does not fit fails before it starts;
+  // inference plans at their first use.
+  Network(const Config& config, int num_classes, int channels, comm::StreamView stream, int ranks,
+          bool training);
+
+  const models::Model& model() const { return *model_; }
+  models::ParameterStorage& storage() { return *storage_; }
+  const models::ParameterLayout& layout() const { return *storage_->layout; }
+  models::Executable& training(std::size_t bucket) { return *training_.at(bucket); }
+  models::Executable& inference(std::size_t bucket);
+  const std::vector<std::string>& counters() const { return counters_; }
+  std::int64_t num_parameters() const;  // elements that are parameters to torchvision's count
+
+ private:
+  models::BindOptions bind_options() const;
+
+  Config config_;
+  int channels_;
+  comm::StreamView stream_;
+  int ranks_;
+  std::unique_ptr<models::Model> model_;
+  std::unique_ptr<models::ParameterStorage> storage_;
+  std::vector<std::unique_ptr<models::Executable>> training_, inference_;
+  std::vector<std::string> counters_;
+};
+
+}  // namespace trainer

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <array>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trainer/data/image.h"
+#include "trainer/report/canvas.h"
+
+namespace trainer {
+
+// Colour of a class in pictures: Okabe-Ito's for the first, then hues a golden angle apart.
+Rgb class_color(int label);
+
+struct DrawnBox {
+  float x0, y0, x1, y1;       // pixels
+  int label;                  // chooses the colour
+  std::string text;           // "cat 0.93"; empty: no tag
+  bool ground_truth = false;  // dashed, tag below the box; else solid, tag above
+};
+
+// Later boxes lie on top; ground truth on top of predictions.
+void draw_boxes(Image& image, std::span<const DrawnBox> boxes);
+
+// Class indices blended over the image in VOC colours. Background (0) stays clear, `ignore` is
+// white. REQUIRES: equal sizes, 0 <= opacity <= 1.
+Image overlay_labels(const Image& image, const LabelImage& labels, double opacity,
+                     int ignore = 255);
+
+// Planar (3, H, W) network input back to a picture: round(255 * clamp(x * std + mean)).
+Image denormalise(std::span<const float> planar, int width, int height,
+                  const std::array<float, 3>& mean, const std::array<float, 3>& std);
+
+// Nearest-neighbour enlargement by a whole factor, for small pictures.
+Image enlarged(const Image& image, int factor);
+
+struct Tile {
+  Image image;
+  std::string caption;  // cut to the width of the tile
+};
+
+struct LegendEntry {
+  Rgb color;
+  std::string text;
+  bool dashed = false;
+};
+
+struct GridStyle {
+  int columns = 4;
+  std::string title;
+  std::vector<LegendEntry> legend;  // wrapped below the title
+};
+
+// Tiles in rows on a white ground, captions below them, cells as large as the largest tile.
+Image draw_grid(std::span<const Tile> tiles, const GridStyle& style);
+
+}  // namespace trainer

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <filesystem>
+
+namespace trainer {
+
+// Draws metrics.jsonl into `folder`: loss.svg (loss and parts, raw and smoothed), lr.svg, and
+// metrics.svg (each evaluation metric over the step) where there are evaluations.
+// Errors: kIo. A missing or empty file draws nothing.
+void draw_run_curves(const std::filesystem::path& metrics_file,
+                     const std::filesystem::path& folder);
+
+}  // namespace trainer

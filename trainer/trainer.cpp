@@ -1,0 +1,205 @@
+#include "trainer/trainer.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "trainer/feed.h"
+#include "trainer/memory.h"
+
+namespace trainer {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::string sample_list(const Batch& batch) {
+  std::string ids;
+  for (std::int64_t id : batch.sample_id) ids += (ids.empty() ? "" : ", ") + std::to_string(id);
+  return ids;
+}
+
+// Finds the first op whose result is not finite.
+class NonFiniteSearch final : public models::StepObserver {
+ public:
+  explicit NonFiniteSearch(const models::Executable& executable) : executable_(executable) {}
+  void after(const models::PlanStep& step, const models::Kernel&) override {
+    if (found.empty()) found = executable_.first_non_finite(step);
+  }
+  std::string found;
+
+ private:
+  const models::Executable& executable_;
+};
+
+}  // namespace
+
+Trainer::Trainer(const Parts& parts) : parts_(parts), last_end_(now()) {}
+
+// The step, in order: every stage is one call.
+StepReport Trainer::step(std::int64_t index, StepVotes& votes) {
+  begin(index);
+  const std::int64_t num_local = parts_.loader.num_local_micro_batches();
+  for (std::int64_t m = 0; m < num_local; ++m) {
+    parts_.progress.publish(comm::Phase::kStep, index);
+    const double start = now();
+    Batch* batch = nullptr;
+    if (!failure_) failure_ = capture([&] { batch = parts_.loader.next(); });  // decoded ahead
+    seconds_.data += now() - start;
+    if (failure_) {
+      skip_micro_batch();  // the exchange goes on, so that nobody waits for this rank
+    } else {
+      compute(*batch);  // forward, backward; full buckets leave meanwhile
+    }
+  }
+  const double start = now();
+  {
+    comm::Progress::Waiting waiting(parts_.progress);
+    parts_.optimizer.finish_updates();  // each rank updates its shards and gathers the others'
+  }
+  ++version_;
+  const std::vector<double> losses = agree_on_step(votes);
+  seconds_.communication += now() - start;
+  return describe(index, losses);
+}
+
+void Trainer::begin(std::int64_t index) {
+  index_ = index;
+  losses_.clear();
+  seconds_ = {};
+  const Config& config = parts_.config;
+  StepValues values;
+  values.step = index;
+  values.lr_factor = learning_rate_factor(config.schedule, index, parts_.length);
+  values.lr = config.optimizer.lr * values.lr_factor;
+  values.lambda_factor = decay_factor(config.regularization, index, parts_.length);
+  values.report = (index + 1) % config.log.every_steps == 0 || index == 0;
+  parts_.optimizer.begin_step(values);
+}
+
+void Trainer::compute(Batch& batch) {
+  const double start = now();
+  batch_ = &batch;
+  running_ = &parts_.network.training(static_cast<std::size_t>(batch.bucket));
+  feed(*running_, batch);
+  in_forward_ = true;
+  running_->run(*this, version_);
+  MicroBatchLosses losses;
+  for (const auto& loss : running_->plan().graph->losses()) {
+    losses.values.push_back(running_->output(loss.name).f32()[0]);
+  }
+  losses_.push_back(std::move(losses));
+  seconds_.compute += now() - start;
+}
+
+void Trainer::skip_micro_batch() {
+  const int num_buckets = static_cast<int>(parts_.network.layout().buckets.size());
+  for (int bucket = 0; bucket < num_buckets; ++bucket) parts_.optimizer.bucket_ready(bucket);
+}
+
+void Trainer::bucket_ready(int bucket) { parts_.optimizer.bucket_ready(bucket); }
+
+void Trainer::bucket_needed(int bucket) {
+  const double start = now();
+  comm::Progress::Waiting waiting(parts_.progress);
+  parts_.optimizer.bucket_needed(bucket);
+  seconds_.communication += now() - start;
+}
+
+// A loss that is not finite is caught between forward and backward, before anything is updated.
+void Trainer::before(const models::PlanStep& step, const models::Kernel&) {
+  if (!in_forward_ || step.kind != models::StepKind::kBackward) return;
+  in_forward_ = false;
+  for (const auto& loss : running_->plan().graph->losses()) {
+    const float value = running_->output(loss.name).f32()[0];
+    if (std::isfinite(value) || failure_) continue;
+    NonFiniteSearch search(*running_);
+    running_->run(search, version_);
+    failure_ = {comm::ExitCode::kDiverged,
+                fmt::format("step {}: loss {} is {} on rank {}; first in {}; samples {}; the last "
+                            "checkpoint stands; lower optimizer.lr or set clip.norm",
+                            index_ + 1, loss.name, value, parts_.communicator.rank(),
+                            search.found.empty() ? "the loss" : search.found,
+                            sample_list(*batch_))};
+  }
+}
+
+void Trainer::after(const models::PlanStep&, const models::Kernel&) { parts_.optimizer.progress(); }
+
+// One small collective: votes, failures and losses of every micro-batch, in their order.
+std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
+  if (!failure_ && parts_.optimizer.non_finite()) {
+    failure_ = {comm::ExitCode::kDiverged,
+                fmt::format("step {}: the gradient is not finite (rank {}); the last checkpoint "
+                            "stands; lower optimizer.lr or set clip.norm",
+                            index_ + 1, parts_.communicator.rank())};
+  }
+  std::string mine(1, static_cast<char>(votes.stop | votes.save << 1));
+  const std::string text = pack(failure_);
+  const auto text_size = static_cast<std::uint32_t>(text.size());
+  mine.append(reinterpret_cast<const char*>(&text_size), sizeof(text_size));
+  mine += text;
+  for (const auto& losses : losses_) {
+    mine.append(reinterpret_cast<const char*>(losses.values.data()),
+                losses.values.size() * sizeof(double));
+  }
+  const std::size_t num_losses =
+      parts_.network.training(0).plan().graph->losses().size();
+  std::vector<double> sums(num_losses, 0.0);
+  Failure first;
+  for (const std::string& bytes : parts_.communicator.all_gather(mine)) {
+    votes.stop |= bytes[0] & 1;
+    votes.save |= bytes[0] >> 1 & 1;
+    std::uint32_t size;
+    std::memcpy(&size, bytes.data() + 1, sizeof(size));
+    std::size_t at = 1 + sizeof(size);
+    if (!first) first = unpack(bytes.substr(at, size));
+    for (at += size; at < bytes.size(); at += num_losses * sizeof(double)) {
+      for (std::size_t l = 0; l < num_losses; ++l) {
+        double value;
+        std::memcpy(&value, bytes.data() + at + l * sizeof(double), sizeof(value));
+        sums[l] += value;
+      }
+    }
+  }
+  if (first) throw AgreedError(first.code, first.text);
+  for (double& sum : sums) sum /= static_cast<double>(parts_.optimizer.num_micro_batches());
+  return sums;
+}
+
+StepReport Trainer::describe(std::int64_t index, const std::vector<double>& losses) {
+  const Config& config = parts_.config;
+  StepReport report;
+  report.step = index + 1;
+  report.epoch = parts_.loader.sampler().epochs_of_steps(index + 1);
+  report.images = (index + 1) * config.train.batch;
+  report.lr = config.optimizer.lr * learning_rate_factor(config.schedule, index, parts_.length);
+  report.loss = 0;
+  const auto& named = parts_.network.training(0).plan().graph->losses();
+  for (std::size_t l = 0; l < named.size(); ++l) {
+    report.losses.push_back({"loss_" + named[l].name, losses[l]});
+    report.loss += named[l].weight * losses[l];
+  }
+  if (report.step % config.log.every_steps == 0 || index == 0) {
+    const OptimizerReport norms = parts_.optimizer.report();
+    report.grad_norm = norms.grad_norm;
+    report.l2_penalty = norms.l2_penalty;
+    for (const GroupReport& group : norms.groups) {
+      report.extra.push_back({"weight_norm/" + group.group, group.weight_norm});
+      report.extra.push_back({"update_ratio/" + group.group, group.update_ratio});
+      report.extra.push_back({"sparsity/" + group.group, group.sparsity});
+    }
+    if (config.regularization.mode == DecayMode::kLoss) report.loss += norms.l2_penalty;
+  }
+  report.memory_bytes = peak_memory_bytes();
+  const double end = now();
+  seconds_.total = end - last_end_;
+  last_end_ = end;
+  report.seconds = seconds_;
+  return report;
+}
+
+}  // namespace trainer

@@ -1,0 +1,356 @@
+#include "trainer/training_run.h"
+
+#include <omp.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "comm/threads.h"
+#include "trainer/agree.h"
+#include "trainer/checkpoint/identity.h"
+#include "trainer/checkpoint/weights.h"
+#include "trainer/commands/data.h"
+#include "trainer/prediction_pictures.h"
+#include "trainer/report/run_curves.h"
+#include "trainer/weights.h"
+
+namespace trainer {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::vector<NamedValue> named(const NamedValues& values) {
+  std::vector<NamedValue> result;
+  for (const auto& [name, value] : values) result.push_back({name, value});
+  return result;
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(const LoadedConfig& config, const TrainingOptions& options,
+                         comm::Communicator& communicator, comm::Progress& progress,
+                         const comm::StopSignals& signals)
+    : loaded_(config),
+      config_(config.config),
+      options_(options),
+      communicator_(communicator),
+      progress_(progress),
+      signals_(signals) {
+  open_folder();
+  open_data();
+}
+
+TrainingRun::~TrainingRun() = default;
+
+void TrainingRun::open_folder() {
+  const auto notify = [this](const std::string& line) {
+    if (log_) log_->warning("{}", line);
+  };
+  folder_ = std::make_unique<RunFolder>(options_.out, communicator_, notify);
+  if (options_.resume == "never") folder_->require_fresh();
+  log_ = std::make_unique<RunLog>(RunLogOptions{options_.out, communicator_.rank()});
+  if (options_.resume == "auto") {
+    checkpoint_ = newest_valid(options_.out, communicator_, notify);
+  } else if (options_.resume != "never") {
+    checkpoint_ = open_checkpoint(options_.resume, communicator_, notify);
+  }
+  choose_threads();
+}
+
+// The number of threads decides bits: it is chosen once and kept on resume.
+void TrainingRun::choose_threads() {
+  int threads = config_.runtime.threads;
+  const int automatic = comm::default_threads(communicator_);
+  if (checkpoint_) {
+    const auto& notes = checkpoint_->meta().notes;
+    const int saved = notes.contains("threads") ? std::stoi(notes.at("threads")) : automatic;
+    if (threads == 0) threads = saved;
+    if (threads != saved) {
+      log_->warning("not bitwise: threads {} -> {}", saved, threads);
+    }
+  }
+  threads_ = threads > 0 ? threads : automatic;
+  omp_set_num_threads(threads_);
+  stream_ = std::make_unique<comm::Stream>(comm::Device{}, threads_);
+}
+
+void TrainingRun::open_data() {
+  agree(communicator_, [&] {
+    OpenOptions open;
+    open.fields = fields_of(config_.model.name);
+    open.model_num_classes = config_.model.num_classes.value_or(0);
+    train_ = open_dataset(config_.data, open);
+    if (config_.data.splits.contains("val")) {
+      open.split = "val";
+      val_ = open_dataset(config_.data, open);
+      require_same_classes(*train_, *val_);
+    }
+  });
+  num_classes_ = config_.model.num_classes.value_or(train_->num_classes());
+  const std::int64_t num_micro_batches = config_.train.batch / config_.train.micro_batch;
+  if (communicator_.size() > num_micro_batches) {
+    throw AgreedError(comm::ExitCode::kConfig,
+                      fmt::format("train: {} ranks share {} micro-batches; use at most {} ranks, or "
+                                  "a smaller train.micro_batch (now {}) or a larger train.batch",
+                                  communicator_.size(), num_micro_batches, num_micro_batches,
+                                  config_.train.micro_batch));
+  }
+}
+
+void TrainingRun::build() {
+  agree(communicator_, [&] {
+    network_ = std::make_unique<Network>(config_, num_classes_, train_->channels(), *stream_,
+                                         communicator_.size(), true);
+    initialize(network_->storage(), static_cast<std::uint64_t>(config_.train.seed));
+    OptimizerSetup setup{config_.optimizer, config_.regularization, config_.clip, config_.ema,
+                         config_.train.batch / config_.train.micro_batch,
+                         config_.runtime.reduction != Reduction::kFast};
+    optimizer_ = std::make_unique<ShardedOptimizer>(network_->storage(), communicator_, *stream_,
+                                                    setup);
+  });
+}
+
+void TrainingRun::load_initial_weights() {
+  const auto notify = [this](const std::string& line) { log_->info("{}", line); };
+  const auto load = [&](const std::string& path, LoadOptions load_options) {
+    if (path.empty()) return;
+    const Weights weights = open_weights(path, false, communicator_, notify);
+    load_options.source = path;
+    agree(communicator_, [&] {
+      const auto problems = load_weights(network_->storage(), weights.tensors, load_options);
+      log_->info("initial weights from {}{}", path,
+                 problems.empty() ? "" : fmt::format("; not loaded: {}", fmt::join(problems, ", ")));
+    });
+  };
+  const LoadOptions backbone{.backbone = true, .prefix = "backbone.body."};
+  load(config_.model.backbone_weights, backbone);
+  load(options_.init_backbone, backbone);
+  load(options_.init, {.partial = options_.init_partial});
+  if (config_.model.norm == Norm::kFrozen && options_.init.empty() &&
+      options_.init_backbone.empty() && config_.model.backbone_weights.empty()) {
+    log_->warning("model.norm: frozen without initial weights: nothing normalises this network; "
+                  "use --init-backbone, or model.norm=batch");
+  }
+  optimizer_->start_ema();
+}
+
+void TrainingRun::restore() {
+  const CheckpointMeta& meta = checkpoint_->meta();
+  require_same_identity(meta.config, identity(),
+                        [this](const std::string& line) { log_->info("{}", line); });
+  agree(communicator_, [&] {
+    load_weights(network_->storage(), checkpoint_->model(), {.source = "checkpoint"});
+    std::vector<StateRange> ranges;
+    optimizer_->for_each_state([&](const std::string& state, const std::string& tensor,
+                                   std::int64_t begin, std::int64_t end, std::span<float> out) {
+      ranges.push_back({state, tensor, begin, end, out});
+    });
+    checkpoint_->read_state(ranges);
+  });
+  first_step_ = meta.step;
+  last_saved_ = meta.step;
+  if (meta.notes.contains("best")) best_ = std::stod(meta.notes.at("best"));
+  if (meta.notes.contains("evaluations_without_best")) {
+    evaluations_without_best_ = std::stoll(meta.notes.at("evaluations_without_best"));
+  }
+  if (!options_.init.empty() || !options_.init_backbone.empty()) {
+    log_->info("--init is ignored: the run continues from {}", checkpoint_->folder().string());
+  }
+  log_->info("continuing from {} (step {})", checkpoint_->folder().string(), meta.step);
+}
+
+void TrainingRun::start() {
+  build();
+  if (checkpoint_) {
+    restore();
+  } else {
+    load_initial_weights();
+  }
+  checkpoint_.reset();
+  LoaderOptions loader;
+  loader.fields = fields_of(config_.model.name);
+  loader.seed = static_cast<std::uint64_t>(config_.train.seed);
+  loader.batch = config_.train.batch;
+  loader.micro_batch = config_.train.micro_batch;
+  loader.rank = communicator_.rank();
+  loader.num_ranks = communicator_.size();
+  loader.first_step = first_step_;
+  loader.threads = loader_threads();
+  agree(communicator_, [&] { loader_ = Loader::train(*train_, config_.data, loader); });
+  const Sampler& sampler = loader_->sampler();
+  length_.total_steps = config_.train.steps ? *config_.train.steps
+                                            : sampler.steps_of_epochs(*config_.train.epochs);
+  length_.steps_per_epoch =
+      static_cast<double>(train_->size()) / static_cast<double>(config_.train.batch);
+  length_.milestones_in_epochs = config_.train.epochs.has_value();
+  const auto notify = [this](const std::string& line) { log_->warning("{}", line); };
+  store_ = std::make_unique<CheckpointStore>(
+      options_.out, communicator_, StoreOptions{config_.checkpoint.keep, 3, notify});
+  meter_ = std::make_unique<StepMeter>(length_.total_steps, config_.train.batch);
+  last_save_seconds_ = now();
+  if (!is_root()) return;
+  write_file(options_.out / "config.yaml", resolved_yaml(config_, loaded_.origins));
+  metrics_ = std::make_unique<MetricsFile>(options_.out / "metrics.jsonl");
+  metrics_->cut_back(first_step_);
+  events_ = std::make_unique<EventsFile>(options_.out, first_step_);
+}
+
+void TrainingRun::greet() {
+  const auto cpu = comm::cpu_info();
+  log_->info("ridgeline: device cpu ({}), {} rank{} x {} thread{}, reduction {}", cpu.isa,
+             communicator_.size(), communicator_.size() == 1 ? "" : "s", threads_,
+             threads_ == 1 ? "" : "s",
+             config_.runtime.reduction == Reduction::kFast ? "fast" : "exact");
+  for (const std::string& notice : loaded_.notices) log_->info("{}", notice);
+  log_->info("data: {} images to train on, {} to evaluate, {} classes{}", train_->size(),
+             val_ ? val_->size() : 0, num_classes_,
+             train_->anomalies().empty() ? "" : "; oddities: `ridgeline data CONFIG` lists them");
+  log_->info("model: {} parameters; optimizer state {} a rank; {} steps ({:.1f} epochs)",
+             network_->num_parameters(), format_bytes(optimizer_->state_bytes()),
+             length_.total_steps,
+             static_cast<double>(length_.total_steps) / length_.steps_per_epoch);
+}
+
+void TrainingRun::run() {
+  start();
+  greet();
+  draw_batches();
+  Trainer trainer({config_, *network_, *optimizer_, *loader_, communicator_, progress_, length_});
+  const std::int64_t end = options_.check ? first_step_ + 1 : length_.total_steps;
+  for (std::int64_t index = first_step_; index < end; ++index) {
+    StepVotes votes;
+    votes.stop = signals_.requested();
+    votes.save = is_root() && config_.checkpoint.every_minutes > 0 &&
+                 now() - last_save_seconds_ >= 60 * config_.checkpoint.every_minutes;
+    StepReport report = trainer.step(index, votes);
+    if (options_.check) return report_check(report);
+    after_step(report, votes);
+    if (stopped_early_) break;
+  }
+  finish();
+}
+
+void TrainingRun::report_check(const StepReport& report) {
+  log_->info("check: loss {:.4g}; {} a step, {} for the run; peak memory {} a rank; nothing was "
+             "saved",
+             report.loss, format_duration(report.seconds.total),
+             format_duration(report.seconds.total * static_cast<double>(length_.total_steps)),
+             format_bytes(report.memory_bytes));
+}
+
+void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
+  meter_->observe(report);
+  const bool last = report.step == length_.total_steps;
+  const bool logged =
+      report.step % config_.log.every_steps == 0 || report.step == first_step_ + 1 || last;
+  if (logged) {
+    log_->info("{}", meter_->line());
+    if (metrics_) metrics_->training(report);
+    if (events_) events_->training(report);
+  }
+  log_->progress(meter_->bar(log_->console_columns()));
+  store_->poll();
+  bool best = false;
+  if (evaluation_due(report.step)) best = evaluate_now(report.step);
+  const bool due = config_.checkpoint.every_steps > 0 &&
+                   report.step % config_.checkpoint.every_steps == 0;
+  if (votes.stop) return stop(report.step);
+  if (due || best || votes.save) save(report.step, best, false);
+}
+
+void TrainingRun::stop(std::int64_t step) {
+  save(step, false, true);
+  throw AgreedError(comm::ExitCode::kStopped,
+                    fmt::format("stopped on request after step {}; checkpoint committed in {}; run "
+                                "the same command to continue",
+                                step, (options_.out / "checkpoints").string()));
+}
+
+void TrainingRun::finish() {
+  const std::int64_t step = std::max(first_step_, stopped_early_ ? *stopped_early_
+                                                                 : length_.total_steps);
+  if (last_saved_ != step) {
+    save(step, false, true);
+  } else {
+    store_->finish();
+  }
+  log_->progress("");
+  if (is_root()) {
+    draw_run_curves(options_.out / "metrics.jsonl", options_.out / "pictures");
+  }
+  log_->info("done: {} steps; {} holds checkpoints, metrics and pictures", step,
+             options_.out.string());
+}
+
+bool TrainingRun::evaluation_due(std::int64_t step) const {
+  if (!val_) return false;
+  if (step == length_.total_steps) {
+    return config_.eval.every_epochs > 0 || config_.eval.every_steps > 0;
+  }
+  if (config_.eval.every_steps > 0 && step % config_.eval.every_steps == 0) return true;
+  if (config_.eval.every_epochs <= 0) return false;
+  const auto epochs = [&](std::int64_t s) {
+    return static_cast<std::int64_t>(loader_->sampler().epochs_of_steps(s)) /
+           config_.eval.every_epochs;
+  };
+  return epochs(step) > epochs(step - 1);
+}
+
+// Returns whether this is the best so far.
+bool TrainingRun::evaluate_now(std::int64_t step) {
+  progress_.publish(comm::Phase::kEval, step);
+  optimizer_->finish();
+  comm::Buffer raw;
+  const bool averaged = config_.eval.weights == EvalWeights::kEma && optimizer_->has_ema();
+  auto& parameters = network_->storage().parameters;
+  if (averaged) {  // evaluate the average, then put the weights back
+    raw = comm::Buffer(comm::Device{}, parameters.size_bytes());
+    std::copy(parameters.bytes().begin(), parameters.bytes().end(), raw.bytes().begin());
+    comm::Buffer whole(comm::Device{}, parameters.size_bytes());
+    optimizer_->gather_ema(whole);
+    std::copy(whole.bytes().begin(), whole.bytes().end(), parameters.bytes().begin());
+  }
+  const Evaluation evaluation =
+      evaluate({config_, *network_, *val_, communicator_, progress_, loader_threads(), -2 - step});
+  if (averaged) std::copy(raw.bytes().begin(), raw.bytes().end(), parameters.bytes().begin());
+  const double value = shared_metric(evaluation, config_.checkpoint.best, communicator_);
+  agree(communicator_, [&] {
+    if (is_root()) record_evaluation(evaluation, step);
+  });
+  const bool best = std::isfinite(value) && !(value <= best_);
+  if (best) best_ = value;
+  evaluations_without_best_ = best ? 0 : evaluations_without_best_ + 1;
+  if (config_.train.early_stop > 0 && evaluations_without_best_ >= config_.train.early_stop) {
+    log_->info("early stop: {} evaluations without a better {}", evaluations_without_best_,
+               config_.checkpoint.best);
+    stopped_early_ = step;
+  }
+  log_->info("evaluation at step {}: {} {}{}", step, config_.checkpoint.best,
+             std::isfinite(value) ? fmt::format("{:.4f}", value) : "-", best ? " (best)" : "");
+  return best;
+}
+
+void TrainingRun::record_evaluation(const Evaluation& evaluation, std::int64_t step) {
+  const std::vector<NamedValue> values = named(evaluation.metrics.flat());
+  metrics_->evaluation(step, "val", values);
+  events_->scalars(step, values);
+  const auto folder = options_.out / "eval" / fmt::format("step-{:08}", step);
+  write_evaluation(evaluation, *val_, folder);
+  draw_predictions(config_, *val_, evaluation, options_.out / "pictures" / "predictions.png");
+  draw_run_curves(options_.out / "metrics.jsonl", options_.out / "pictures");
+}
+
+void TrainingRun::draw_batches() {
+  if (!is_root() || first_step_ > 0) return;
+  for (Batch& batch : picture_batches(config_, 1).batches) {
+    draw_batch(config_, *train_, batch, options_.out / "pictures" / "train_batch.png");
+  }
+}
+
+int TrainingRun::loader_threads() const {
+  return config_.runtime.loader_threads > 0 ? config_.runtime.loader_threads : threads_;
+}
+
+}  // namespace trainer

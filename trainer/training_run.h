@@ -1,0 +1,100 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "comm/communicator.h"
+#include "comm/progress.h"
+#include "comm/signals.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/run_folder.h"
+#include "trainer/checkpoint/store.h"
+#include "trainer/config/load.h"
+#include "trainer/data/dataset.h"
+#include "trainer/evaluation.h"
+#include "trainer/report/events_file.h"
+#include "trainer/report/metrics_file.h"
+#include "trainer/report/run_log.h"
+#include "trainer/report/step_meter.h"
+#include "trainer/trainer.h"
+
+namespace trainer {
+
+struct TrainingOptions {
+  std::filesystem::path out;      // run folder
+  std::string resume = "auto";    // auto | never | path of a checkpoint
+  std::string init;               // HDF5 weights or a checkpoint
+  bool init_partial = false;
+  std::string init_backbone;      // HDF5 by torchvision's classification names
+  bool check = false;             // one step per rank, then an estimate
+};
+
+// A run from its folder to its last checkpoint: everything around Trainer::step.
+class TrainingRun {
+ public:
+  TrainingRun(const LoadedConfig& config, const TrainingOptions& options,
+              comm::Communicator& communicator, comm::Progress& progress,
+              const comm::StopSignals& signals);
+  ~TrainingRun();
+
+  // Trains to the end, or until asked to stop. Collective.
+  // Errors, agreed by all ranks: see Trainer::step; kStopped after the checkpoint of a stop.
+  void run();
+
+ private:
+  void open_folder();
+  void choose_threads();
+  void open_data();
+  void build();
+  void load_initial_weights();
+  void restore();
+  void start();
+  void greet();
+  void draw_batches();
+  void report_check(const StepReport& report);
+  void after_step(StepReport& report, const StepVotes& votes);
+  void stop(std::int64_t step);
+  void finish();
+  bool evaluation_due(std::int64_t step) const;
+  bool evaluate_now(std::int64_t step);
+  void record_evaluation(const Evaluation& evaluation, std::int64_t step);
+  std::vector<ConfigEntry> identity() const;
+  Snapshot snapshot(std::int64_t step, bool best);
+  void save(std::int64_t step, bool best, bool final);
+  int loader_threads() const;
+  bool is_root() const { return communicator_.rank() == 0; }
+
+  LoadedConfig loaded_;
+  Config config_;
+  TrainingOptions options_;
+  comm::Communicator& communicator_;
+  comm::Progress& progress_;
+  const comm::StopSignals& signals_;
+  int threads_ = 1;
+  int num_classes_ = 0;
+  std::unique_ptr<comm::Stream> stream_;
+  std::unique_ptr<RunFolder> folder_;
+  std::unique_ptr<RunLog> log_;
+  std::optional<Checkpoint> checkpoint_;  // the run continues from it
+  std::unique_ptr<Dataset> train_, val_;
+  std::unique_ptr<Network> network_;
+  std::unique_ptr<ShardedOptimizer> optimizer_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<CheckpointStore> store_;
+  std::unique_ptr<MetricsFile> metrics_;  // rank 0
+  std::unique_ptr<EventsFile> events_;    // rank 0
+  std::unique_ptr<StepMeter> meter_;
+  RunLength length_;
+  std::int64_t first_step_ = 0, last_saved_ = -1;
+  std::int64_t counter_ = 0;  // value of num_batches_tracked
+  double best_ = kUndefined;
+  std::int64_t evaluations_without_best_ = 0;
+  std::optional<std::int64_t> stopped_early_;
+  double last_save_seconds_ = 0;
+  comm::Buffer ema_;  // averaged weights, whole; read by a save
+};
+
+}  // namespace trainer

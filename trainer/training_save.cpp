@@ -1,0 +1,86 @@
+// What of a run goes into a checkpoint.
+#include <chrono>
+#include <cmath>
+
+#include "comm/version.h"
+#include "trainer/training_run.h"
+#include "trainer/weights.h"
+
+namespace trainer {
+namespace {
+
+ConfigClass config_class(KeyClass cls) {
+  switch (cls) {
+    case KeyClass::kIdentity: return ConfigClass::kIdentity;
+    case KeyClass::kSchedule: return ConfigClass::kSchedule;
+    case KeyClass::kRuntime: return ConfigClass::kRuntime;
+  }
+  return ConfigClass::kIdentity;
+}
+
+}  // namespace
+
+std::vector<ConfigEntry> TrainingRun::identity() const {
+  std::vector<ConfigEntry> entries;
+  for (const KeyValue& key : key_values(config_)) {
+    entries.push_back({key.key, key.value, config_class(key.cls)});
+  }
+  entries.push_back({"data (fingerprint)", fmt::format("{:016x}", train_->fingerprint()),
+                     ConfigClass::kIdentity});
+  entries.push_back({"model (classes)", std::to_string(num_classes_), ConfigClass::kIdentity});
+  return entries;
+}
+
+Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
+  optimizer_->finish();
+  counter_ = step;
+  Snapshot snapshot;
+  snapshot.meta.step = step;
+  snapshot.meta.epoch = static_cast<std::int64_t>(loader_->sampler().epochs_of_steps(step));
+  snapshot.meta.best = best;
+  snapshot.meta.config = identity();
+  snapshot.meta.versions = {{"ridgeline", comm::kVersion}, {"commit", comm::kGitCommit}};
+  snapshot.meta.notes["threads"] = std::to_string(threads_);
+  snapshot.meta.notes["isa"] = comm::cpu_info().isa;
+  snapshot.meta.notes["evaluations_without_best"] = std::to_string(evaluations_without_best_);
+  if (std::isfinite(best_)) snapshot.meta.notes["best"] = fmt::format("{:.17g}", best_);
+  std::string kernels;
+  for (const std::string& line : network_->training(0).implementations()) kernels += line + "\n";
+  snapshot.meta.notes["kernels"] = kernels;
+  if (is_root()) {
+    snapshot.model = model_arrays(network_->layout(), network_->storage().parameters,
+                                  network_->counters(), counter_);
+  }
+  if (optimizer_->has_ema()) {
+    ema_ = comm::Buffer(comm::Device{}, network_->storage().parameters.size_bytes());
+    optimizer_->gather_ema(ema_);
+    if (is_root()) {
+      snapshot.ema = model_arrays(network_->layout(), ema_, network_->counters(), counter_);
+    }
+  }
+  optimizer_->for_each_state([&](const std::string& state, const std::string& tensor,
+                                 std::int64_t begin, std::int64_t end, std::span<float> values) {
+    snapshot.optimizer.push_back({state, tensor, begin, end, values});
+  });
+  return snapshot;
+}
+
+void TrainingRun::save(std::int64_t step, bool best, bool final) {
+  progress_.publish(comm::Phase::kCheckpoint, step);
+  if (last_saved_ != step) {
+    const Snapshot now = snapshot(step, best);
+    if (final) {
+      store_->save_final(now);
+    } else {
+      store_->save_async(now);
+    }
+  } else if (final) {
+    store_->finish();
+  }
+  last_saved_ = step;
+  last_save_seconds_ = std::chrono::duration<double>(
+                           std::chrono::steady_clock::now().time_since_epoch())
+                           .count();
+}
+
+}  // namespace trainer

@@ -1,0 +1,173 @@
+#include "trainer/weights.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#include "comm/random.h"
+
+namespace trainer {
+namespace {
+
+using models::Initializer;
+using models::ParameterSlot;
+
+std::uint64_t fnv1a(const std::string& text) {
+  std::uint64_t hash = 0xCBF29CE484222325ull;
+  for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3ull;
+  return hash;
+}
+
+// Box-Muller over two uniforms of one draw, in fp64.
+void fill_normal(std::span<float> out, std::uint64_t seed, std::uint64_t stream, double mean,
+                 double deviation) {
+  for (std::size_t i = 0; i < out.size(); i += 2) {
+    const auto r = comm::philox(seed, comm::Purpose::kInitialization, stream, 0,
+                                static_cast<std::uint32_t>(i / 2));
+    const double u1 = (r.v[0] + 0.5) / 4294967296.0, u2 = (r.v[1] + 0.5) / 4294967296.0;
+    const double radius = std::sqrt(-2.0 * std::log(u1)), angle = 2.0 * std::numbers::pi * u2;
+    out[i] = static_cast<float>(mean + deviation * radius * std::cos(angle));
+    if (i + 1 < out.size()) {
+      out[i + 1] = static_cast<float>(mean + deviation * radius * std::sin(angle));
+    }
+  }
+}
+
+void fill_uniform(std::span<float> out, std::uint64_t seed, std::uint64_t stream, float low,
+                  float high) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto r = comm::philox(seed, comm::Purpose::kInitialization, stream, 0,
+                                static_cast<std::uint32_t>(i / 4));
+    out[i] = low + (high - low) * comm::uniform(r.v[i % 4]);
+  }
+}
+
+// Bilinear interpolation of factor f = ceil(k / 2) (Long et al. 2015), the same channel to channel.
+void fill_bilinear(std::span<float> out, const models::Shape& shape) {
+  const std::int64_t k = shape[3];
+  const double factor = static_cast<double>((k + 1) / 2);
+  const double center = k % 2 == 1 ? factor - 1 : factor - 0.5;
+  std::fill(out.begin(), out.end(), 0.0f);
+  for (std::int64_t c = 0; c < std::min(shape[0], shape[1]); ++c) {
+    for (std::int64_t y = 0; y < k; ++y) {
+      for (std::int64_t x = 0; x < k; ++x) {
+        const double v = (1 - std::abs(static_cast<double>(y) - center) / factor) *
+                         (1 - std::abs(static_cast<double>(x) - center) / factor);
+        out[static_cast<std::size_t>(((c * shape[1] + c) * k + y) * k + x)] =
+            static_cast<float>(v);
+      }
+    }
+  }
+}
+
+void fill(std::span<float> out, const models::Parameter& parameter, std::uint64_t seed) {
+  const Initializer& init = parameter.initializer;
+  const std::uint64_t stream = fnv1a(parameter.name);
+  switch (init.rule) {
+    case Initializer::Rule::kConstant: return std::fill(out.begin(), out.end(), init.a);
+    case Initializer::Rule::kNormal: return fill_normal(out, seed, stream, init.a, init.b);
+    case Initializer::Rule::kUniform: return fill_uniform(out, seed, stream, init.a, init.b);
+    case Initializer::Rule::kKaimingNormal:
+      return fill_normal(out, seed, stream, 0.0, std::sqrt(2.0 / init.a));
+    case Initializer::Rule::kBilinear: return fill_bilinear(out, parameter.shape);
+  }
+}
+
+std::span<float> values(const models::ParameterStorage& storage, const ParameterSlot& slot) {
+  return storage.parameters.as<float>(static_cast<std::size_t>(slot.offset) * sizeof(float),
+                                      static_cast<std::size_t>(slot.size));
+}
+
+std::vector<std::int64_t> dimensions(const models::Shape& shape) {
+  return {shape.extents.begin(), shape.extents.begin() + shape.rank};
+}
+
+std::string text(const std::vector<std::int64_t>& shape) {
+  return fmt::format("({})", fmt::join(shape, ", "));
+}
+
+// Files written before torchvision 0.14 lack a ".0" in pyramid and head names.
+std::string current_name(const std::string& name) {
+  for (const char* part : {"inner_blocks.", "layer_blocks.", "head.conv."}) {
+    const std::size_t at = name.find(part);
+    if (at == std::string::npos) continue;
+    const std::size_t digit = at + std::strlen(part);
+    const std::size_t dot = name.find('.', digit);
+    if (dot != std::string::npos && name.compare(dot, 3, ".0.") != 0) {
+      return name.substr(0, dot) + ".0" + name.substr(dot);
+    }
+  }
+  return name;
+}
+
+}  // namespace
+
+void initialize(models::ParameterStorage& storage, std::uint64_t seed) {
+  for (const ParameterSlot& slot : storage.layout->slots) {
+    fill(values(storage, slot), slot.parameter, seed);
+  }
+}
+
+std::vector<std::string> load_weights(models::ParameterStorage& storage, const TensorMap& tensors,
+                                      const LoadOptions& options) {
+  std::vector<std::string> problems;
+  std::map<std::string, bool> seen;
+  for (const auto& [given, array] : tensors) {
+    if (given.ends_with("num_batches_tracked")) continue;
+    if (options.backbone && given.starts_with("fc.")) continue;
+    std::string name = options.backbone ? options.prefix + given : given;
+    if (!storage.layout->by_name.contains(name)) name = current_name(name);
+    const auto found = storage.layout->by_name.find(name);
+    if (found == storage.layout->by_name.end()) {
+      problems.push_back("unexpected " + given);
+      continue;
+    }
+    seen[name] = true;
+    const ParameterSlot& slot = storage.layout->slots[found->second];
+    if (array.shape != dimensions(slot.parameter.shape) || array.type != ElementType::kFloat32) {
+      problems.push_back(fmt::format("{}: {} in the file, {} in the model", given,
+                                     text(array.shape),
+                                     text(dimensions(slot.parameter.shape))));
+      continue;
+    }
+    const auto from = array.floats();
+    std::copy(from.begin(), from.end(), values(storage, slot).begin());
+  }
+  for (const ParameterSlot& slot : storage.layout->slots) {
+    const std::string& name = slot.parameter.name;
+    if (options.backbone && !name.starts_with(options.prefix)) continue;
+    if (!seen.contains(name)) problems.push_back("missing " + name);
+  }
+  if (!problems.empty() && !options.partial) {
+    const std::size_t shown = std::min<std::size_t>(problems.size(), 8);
+    comm::fail(comm::ExitCode::kCheckpointRefused,
+               "{}: {} tensors do not fit the model: {}{}; use --init-partial to load the others",
+               options.source, problems.size(),
+               fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown),
+                         "; "),
+               problems.size() > shown ? "; ..." : "");
+  }
+  return problems;
+}
+
+std::vector<NamedArray> model_arrays(const models::ParameterLayout& layout,
+                                     const comm::Buffer& parameters,
+                                     const std::vector<std::string>& counters,
+                                     const std::int64_t& step) {
+  std::vector<NamedArray> arrays;
+  for (const ParameterSlot& slot : layout.slots) {
+    arrays.push_back({slot.parameter.name, dimensions(slot.parameter.shape), ElementType::kFloat32,
+                      std::span<const std::byte>(parameters.bytes())
+                          .subspan(static_cast<std::size_t>(slot.offset) * sizeof(float),
+                                   static_cast<std::size_t>(slot.size) * sizeof(float))});
+  }
+  for (const std::string& counter : counters) {
+    arrays.push_back({counter, {}, ElementType::kInt64,
+                      std::as_bytes(std::span<const std::int64_t>(&step, 1))});
+  }
+  return arrays;
+}
+
+}  // namespace trainer

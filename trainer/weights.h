@@ -1,0 +1,35 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "models/graph/executable.h"
+#include "trainer/checkpoint/snapshot.h"
+
+namespace trainer {
+
+// Fresh values of every parameter: Philox keyed by (seed, parameter name, element), so they do not
+// depend on order, layout or rank.
+void initialize(models::ParameterStorage& storage, std::uint64_t seed);
+
+struct LoadOptions {
+  bool partial = false;   // what does not fit is left as it is and listed
+  bool backbone = false;  // torchvision's classification names: no prefix, fc.* ignored
+  std::string prefix;     // of the model's backbone names ("backbone.body."), for `backbone`
+  std::string source;     // for messages
+};
+
+// Copies tensors by name. num_batches_tracked may be there or not. Errors: kCheckpointRefused listing
+// what is missing, unexpected or of another shape, unless partial. Returns that list otherwise.
+std::vector<std::string> load_weights(models::ParameterStorage& storage, const TensorMap& tensors,
+                                      const LoadOptions& options);
+
+// Every tensor of the model by its torchvision name, as views of `parameters` (a buffer laid out as
+// the storage's) and of `step`, the value of each counter.
+std::vector<NamedArray> model_arrays(const models::ParameterLayout& layout,
+                                     const comm::Buffer& parameters,
+                                     const std::vector<std::string>& counters,
+                                     const std::int64_t& step);
+
+}  // namespace trainer
