@@ -10,6 +10,7 @@
 #include "trainer/checkpoint/identity.h"
 #include "trainer/checkpoint/weights.h"
 #include "trainer/commands/data.h"
+#include "trainer/device.h"
 #include "trainer/prediction_pictures.h"
 #include "trainer/report/run_curves.h"
 #include "trainer/weights.h"
@@ -73,7 +74,9 @@ void TrainingRun::choose_threads() {
   }
   threads_ = threads > 0 ? threads : automatic;
   omp_set_num_threads(threads_);
-  stream_ = std::make_unique<comm::Stream>(comm::Device{}, threads_);
+  agree(communicator_, [&] {
+    stream_ = std::make_unique<comm::Stream>(choose_device(config_.runtime), threads_);
+  });
 }
 
 void TrainingRun::open_data() {

@@ -18,6 +18,14 @@ struct Geometry {
     return (n * blocks + c / block) * cells * block + c % block;
   }
   RIDGELINE_HD std::int64_t per_group() const { return channels / groups; }
+  // The image's last group zeros the channels that only fill the last block.
+  RIDGELINE_HD void clear_padding(float* data, std::int64_t i) const {
+    if (i % groups != groups - 1) return;
+    for (std::int64_t c = channels; c % block != 0; ++c) {
+      const std::int64_t s = start(i / groups, c);
+      for (std::int64_t k = 0; k < cells; ++k) data[s + k * block] = 0.0f;
+    }
+  }
 };
 
 // mean and 1 / sqrt(variance + eps) of group i = (n, g), then y of its channels
@@ -51,6 +59,7 @@ struct Forward {
         y[s + k * at.block] = (x[s + k * at.block] - mean[i]) * rstd[i] * gamma[c] + beta[c];
       }
     }
+    at.clear_padding(y, i);
   }
 };
 
@@ -83,6 +92,7 @@ struct BackwardData {
         dx[e] = accumulate ? dx[e] + d : d;
       }
     }
+    at.clear_padding(dx, i);
   }
 };
 

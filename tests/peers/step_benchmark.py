@@ -104,12 +104,12 @@ def measure(command, threads):
 
 def commands(arguments, name, config):
     """{column: command}, ridgeline first."""
-    common = ["--steps", str(arguments.steps)]
-    table = {"ridgeline": [arguments.ridgeline, "bench", str(config), *common, "--json"]}
+    options = ["--steps", str(arguments.steps)]
+    table = {"ridgeline": [arguments.ridgeline, "bench", str(config), *options, "--json"]}
     if arguments.floor:
         table["ridgeline"].append("--floor")
     for layout in LAYOUTS[:3 if arguments.compile else 2]:
-        table[layout] = [sys.executable, __file__, name, "--peer", layout, *common,
+        table[layout] = [sys.executable, __file__, name, "--peer", layout, *options,
                          "--threads", str(arguments.threads), "--started"]
     return table
 

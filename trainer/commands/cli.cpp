@@ -1,6 +1,7 @@
 #include "trainer/commands/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 
 #include "comm/version.h"
@@ -15,8 +16,9 @@ namespace {
 [[noreturn]] void unknown(const std::string& what, const std::string& word,
                           const std::vector<std::string>& known) {
   const std::string near = did_you_mean(word, known);
-  comm::fail(comm::ExitCode::kUsage, "{} {}{}; `ridgeline --help` lists them", what, word,
-             near.empty() ? "" : "; did you mean " + near + "?");
+  throw AgreedError(  // every rank has the same words
+      comm::ExitCode::kUsage, fmt::format("{} {}{}; `ridgeline --help` lists them", what, word,
+                                          near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
 std::vector<std::string> verb_names(const CLI::App& app) {
@@ -34,10 +36,14 @@ std::vector<std::string> option_names(const CLI::App& verb) {
 }
 
 // A word that is no verb, or an option that the verb does not have, gets the nearest right one.
+// REQUIRES: argc >= 2.
 void check_words(const CLI::App& app, int argc, const char* const* argv) {
-  if (argc < 2) return;
   const std::string verb = argv[1];
-  if (verb.starts_with("-")) return;
+  if (verb.starts_with("-")) {
+    const std::vector<std::string> known = {"--help", "-h", "--version"};
+    if (std::find(known.begin(), known.end(), verb) != known.end()) return;
+    unknown("unknown option", verb, known);
+  }
   const CLI::App* chosen = nullptr;
   for (const CLI::App* candidate : app.get_subcommands(nullptr)) {
     if (candidate->get_name() == verb) chosen = candidate;
@@ -94,6 +100,10 @@ int run_command_line(int argc, const char* const* argv, const CommandContext& co
   app.require_subcommand(1);
   int exit_code = 0;
   add_verbs(app, context, exit_code);
+  if (argc < 2) {
+    if (context.is_root()) std::fputs(app.help().c_str(), stdout);
+    return static_cast<int>(comm::ExitCode::kUsage);
+  }
   check_words(app, argc, argv);
   try {
     app.parse(argc, argv);

@@ -10,6 +10,7 @@
 #include "trainer/commands/data.h"
 #include "trainer/commands/score.h"
 #include "trainer/commands/verbs.h"
+#include "trainer/device.h"
 #include "trainer/evaluation.h"
 #include "trainer/prediction_pictures.h"
 #include "trainer/weights.h"
@@ -27,7 +28,7 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
   const int threads = config.runtime.threads > 0 ? config.runtime.threads
                                                  : comm::default_threads(context.communicator);
   omp_set_num_threads(threads);
-  const comm::Stream stream(comm::Device{}, threads);
+  const comm::Stream stream(choose_device(config.runtime), threads);
   std::unique_ptr<Dataset> dataset;
   std::unique_ptr<Network> network;
   agree(context.communicator, [&] {

@@ -107,8 +107,9 @@ void add_config(CLI::App& app, const CommandContext& context) {
     });
   }
   auto* keys = verb->add_subcommand("keys", "every key with type, default, range and meaning");
-  keys->add_option("CONFIG", *std::make_shared<std::string>(), "ignored");
-  keys->callback([&context] { print(context, config_keys()); });
+  auto ignored = std::make_shared<std::vector<std::string>>();
+  keys->add_option("CONFIG", *ignored, "taken and not read: the keys are always the same");
+  keys->callback([ignored, &context] { print(context, config_keys()); });
 }
 
 }  // namespace trainer

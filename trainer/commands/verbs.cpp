@@ -16,6 +16,12 @@ void add_verbs(CLI::App& app, const CommandContext& context, int&) {
   add_score(app, context);
   add_data(app, context);
   add_config(app, context);
+  add_params(app, context);
+  add_plan(app, context);
+  add_bench(app, context);
+  add_doctor(app, context);
+  add_predict(app, context);
+  add_reg_check(app, context);
 }
 
 }  // namespace trainer

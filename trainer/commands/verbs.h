@@ -17,6 +17,12 @@ void add_eval(CLI::App& app, const CommandContext& context);
 void add_score(CLI::App& app, const CommandContext& context);
 void add_data(CLI::App& app, const CommandContext& context);
 void add_config(CLI::App& app, const CommandContext& context);
+void add_params(CLI::App& app, const CommandContext& context);
+void add_plan(CLI::App& app, const CommandContext& context);
+void add_bench(CLI::App& app, const CommandContext& context);
+void add_doctor(CLI::App& app, const CommandContext& context);
+void add_predict(CLI::App& app, const CommandContext& context);
+void add_reg_check(CLI::App& app, const CommandContext& context);
 
 // CONFIG and trailing KEY=VALUE.
 void add_config_arguments(CLI::App& verb, ConfigArguments& arguments);

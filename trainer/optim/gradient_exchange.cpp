@@ -70,13 +70,17 @@ void GradientExchange::merge(float* to, const float* from, std::int64_t count) c
   comm::parallel_for_blocks(stream_, count, kSweep, AddRange{to, from});
 }
 
-void GradientExchange::take(int bucket) {
-  Pending& pending = pending_[bucket];
-  if (pending.taken == range_.count()) {  // the first micro-batch of a new step
+void GradientExchange::begin_step() {
+  for (Pending& pending : pending_) {
     pending.stack.clear();
     pending.where.clear();
     pending.taken = 0;
   }
+}
+
+void GradientExchange::take(int bucket) {
+  Pending& pending = pending_[bucket];
+  REQUIRE(pending.taken < range_.count(), "bucket {} was taken {} times", bucket, pending.taken);
   const models::Bucket& b = layout_.buckets[bucket];
   pending.where.push_back(storage_.gradients.as<float>().data() + b.offset);
   pending.stack.push({0, range_.begin + pending.taken}, [&](std::size_t left, std::size_t right) {

@@ -18,13 +18,14 @@ class GradientExchange {
   GradientExchange(models::ParameterStorage& storage, comm::Communicator& communicator,
                    comm::StreamView stream, std::int64_t num_micro_batches, bool exact);
 
+  void begin_step();  // forgets the last step's sums
   // Takes bucket k of the rank's next micro-batch; after its last one the exchange starts.
   // ASYNC: storage.gradients' bucket k must not be written between the last take and reduced().
   void take(int bucket);
   // True when the bucket's shard is complete or can be completed now without waiting.
   bool ready(int bucket);
   // Waits for the exchange and finishes the tree. The sum over all micro-batches of this rank's
-  // shard, whole blocks; valid until the next take of the bucket.
+  // shard, whole blocks; valid until begin_step.
   std::span<const float> reduced(int bucket);
 
   std::int64_t local_micro_batches() const { return range_.count(); }

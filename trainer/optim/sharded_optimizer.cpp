@@ -110,6 +110,7 @@ void ShardedOptimizer::fill_segments() {
 
 void ShardedOptimizer::begin_step(const StepValues& values) {
   finish();
+  exchange_.begin_step();
   values_ = values;
   fill_segments();
   clip_ = 1;

@@ -1,0 +1,167 @@
+#include "tests/models/ops/kernel_fixture.h"
+
+#include <limits>
+
+namespace models::testing {
+namespace {
+
+constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
+
+// Index of every plain element in physical order.
+template <typename Use>
+void for_each_element(const Tensor& t, Use use) {
+  if (t.shape.rank != 4) {
+    for (std::int64_t i = 0; i < t.shape.count(); ++i) use(i, i);
+    return;
+  }
+  const std::int64_t block = t.channel_block, blocks = (t.shape[1] + block - 1) / block;
+  const std::int64_t cells = t.shape[2] * t.shape[3];
+  std::int64_t i = 0;
+  for (std::int64_t n = 0; n < t.shape[0]; ++n)
+    for (std::int64_t c = 0; c < t.shape[1]; ++c)
+      for (std::int64_t k = 0; k < cells; ++k, ++i)
+        use(i, ((n * blocks + c / block) * cells + k) * block + c % block);
+}
+
+}  // namespace
+
+std::vector<int> channel_blocks(const DeviceCase& device, std::int64_t channels) {
+  if (device.kind == comm::DeviceKind::kCuda) return {1, static_cast<int>(channels)};
+  return comm::cpu_info().isa.starts_with("avx512") ? std::vector{1, 8, 16} : std::vector{1, 8};
+}
+
+KernelRun::KernelRun(const DeviceCase& device, const Graph& graph, std::vector<KernelInput> inputs,
+                     int channel_block)
+    : device_{device.kind, 0}, stream_(device_, 2), op_(graph.nodes().back().op) {
+  std::vector<ValueSpec> specs;
+  for (const KernelInput& input : inputs) {
+    const bool integer = !input.integers.empty();
+    specs.push_back({integer ? Type::kI32 : Type::kF32, input.shape});
+    inputs_.push_back(make(specs.back(), input.parameter ? 1 : channel_block));
+    if (integer) {
+      comm::copy_bytes(stream_, {inputs_.back().data, input.integers.size() * 4},
+                       std::as_bytes(std::span(input.integers)));
+    } else {
+      store(inputs_.back(), input.values);
+    }
+  }
+  const bool plain = op_->layout() == LayoutRule::kPlain || op_->layout() == LayoutRule::kAny;
+  for (const ValueSpec& spec : op_->infer(specs)) {
+    outputs_.push_back(make(spec, plain ? 1 : channel_block));
+  }
+  KernelContext context{device_, stream_.view()};
+  context.direct_convolution = true;
+  context.inputs = inputs_;
+  context.outputs = outputs_;
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    context.wants_gradient.push_back(op_->differentiable(static_cast<int>(i)));
+  }
+  context.training = true;
+  context.shared = &shared_;
+  kernel_ = op_->compile(context);
+  workspace_ = comm::Buffer(device_, static_cast<std::size_t>(kernel_->workspace_bytes()));
+}
+
+KernelArgs KernelRun::args() {
+  KernelArgs args{inputs_, outputs_, doutputs_, dinputs_, modes_, workspace_.bytes(), 1};
+  return args;
+}
+
+void KernelRun::forward() {
+  for (const Tensor& output : outputs_) poison(output);
+  kernel_->forward(args());
+  stream_.view().synchronize();
+}
+
+void KernelRun::backward(const std::vector<float>& dy, std::vector<GradientMode> modes,
+                         const std::vector<std::vector<float>>& initial) {
+  modes_ = std::move(modes);
+  doutputs_.assign(outputs_.size(), {});
+  doutputs_[0] = make({outputs_[0].type, outputs_[0].shape}, outputs_[0].channel_block);
+  store(doutputs_[0], dy);
+  dinputs_.clear();
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    dinputs_.emplace_back();
+    if (modes_[i] == GradientMode::kNone) continue;
+    dinputs_[i] = make({inputs_[i].type, inputs_[i].shape}, inputs_[i].channel_block);
+    if (modes_[i] == GradientMode::kAccumulate) store(dinputs_[i], initial[i]);
+    if (modes_[i] == GradientMode::kOverwrite) poison(dinputs_[i]);
+  }
+  const Saved saved = op_->saved();
+  const auto keep = [](std::vector<Tensor> all, const std::vector<int>& kept) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (std::find(kept.begin(), kept.end(), static_cast<int>(i)) == kept.end()) {
+        all[i].data = nullptr;
+      }
+    }
+    return all;
+  };
+  const std::vector<Tensor> inputs = keep(inputs_, saved.inputs);
+  const std::vector<Tensor> outputs = keep(outputs_, saved.outputs);
+  KernelArgs call = args();
+  call.inputs = inputs;
+  call.outputs = outputs;
+  kernel_->backward(call);
+  stream_.view().synchronize();
+}
+
+Tensor KernelRun::make(const ValueSpec& spec, int block) {
+  const bool activation = spec.shape.rank == 4 && spec.type == Type::kF32;
+  Tensor tensor{nullptr, spec.type, spec.shape, activation ? block : 1};
+  memory_.emplace_back(device_, static_cast<std::size_t>(tensor.physical_bytes()),
+                       comm::Fill::kZero);
+  tensor.data = memory_.back().bytes().data();
+  return tensor;
+}
+
+void KernelRun::store(const Tensor& tensor, const std::vector<float>& values) {
+  REQUIRE(static_cast<std::int64_t>(values.size()) == tensor.shape.count(), "{} values for {}",
+          values.size(), to_string(tensor.shape));
+  std::vector<float> data(static_cast<std::size_t>(tensor.physical_count()), 0.0f);
+  for_each_element(tensor, [&](std::int64_t i, std::int64_t at) { data[at] = values[i]; });
+  comm::copy_bytes(stream_, {tensor.data, data.size() * 4}, std::as_bytes(std::span(data)));
+}
+
+void KernelRun::poison(const Tensor& tensor) {
+  if (tensor.type != Type::kF32) return;
+  const std::vector<float> data(static_cast<std::size_t>(tensor.physical_count()), kPoison);
+  comm::copy_bytes(stream_, {tensor.data, data.size() * 4}, std::as_bytes(std::span(data)));
+}
+
+std::vector<float> KernelRun::physical(const Tensor& tensor) const {
+  std::vector<float> data(static_cast<std::size_t>(tensor.physical_count()));
+  comm::copy_bytes(stream_, std::as_writable_bytes(std::span(data)),
+                   {tensor.data, data.size() * 4});
+  stream_.view().synchronize();
+  return data;
+}
+
+std::vector<float> KernelRun::plain(const Tensor& tensor) const {
+  const std::vector<float> data = physical(tensor);
+  std::vector<float> values(static_cast<std::size_t>(tensor.shape.count()));
+  for_each_element(tensor, [&](std::int64_t i, std::int64_t at) { values[i] = data[at]; });
+  return values;
+}
+
+std::vector<std::int32_t> KernelRun::integers(int i) const {
+  std::vector<std::int32_t> values(static_cast<std::size_t>(outputs_[i].shape.count()));
+  comm::copy_bytes(stream_, std::as_writable_bytes(std::span(values)),
+                   {outputs_[i].data, values.size() * 4});
+  stream_.view().synchronize();
+  return values;
+}
+
+bool KernelRun::padding_is_zero() const {
+  bool zero = padding_is_zero(outputs_[0]);
+  for (const Tensor& gradient : dinputs_) zero &= !gradient.data || padding_is_zero(gradient);
+  return zero;
+}
+
+bool KernelRun::padding_is_zero(const Tensor& tensor) const {
+  if (tensor.shape.rank != 4 || tensor.type != Type::kF32) return true;
+  std::vector<float> data = physical(tensor);
+  for_each_element(tensor, [&](std::int64_t, std::int64_t at) { data[at] = 0.0f; });
+  return std::all_of(data.begin(), data.end(), [](float x) { return x == 0.0f; });
+}
+
+}  // namespace models::testing
