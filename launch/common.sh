@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the scripts of this folder share; read with `source` from the root of the clone.
 
+# shellcheck disable=SC2034  # used by those that read this file
 readonly kExitUsage=64 kExitInputMissing=66 kExitUnavailable=69 kExitStopped=75 kExitPeerLost=76
 
 dry_run=0                # 1: commands are printed, not run
@@ -27,7 +28,8 @@ run() {
   if ((dry_run)); then show "$@"; else "$@"; fi
 }
 
-# script NAME ARGUMENT...: another script of this folder, which prints its own commands in a dry run.
+# script NAME ARGUMENT...: another script of this folder; in a dry run it prints its own
+# commands.
 script() {
   local name=$1
   shift

@@ -38,6 +38,7 @@ std::vector<Found> detect_local(const EvaluationContext& context) {
     feed(plan, *batch);
     plan.run(none, context.parameter_version);
     for (int n = 0; n < batch->valid; ++n) {
+      if (batch->sample_id[static_cast<std::size_t>(n)] < 0) continue;  // left out by on_error: skip
       const std::vector<Found> image = read_detections(plan, *batch, n);
       found.insert(found.end(), image.begin(), image.end());
     }

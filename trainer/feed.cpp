@@ -15,6 +15,18 @@ void copy_field(const models::Tensor& input, std::span<const T> field) {
 
 }  // namespace
 
+Fields fields_of(ModelName model) {
+  switch (model) {
+    case ModelName::kRetinanet: return {.boxes = true};
+    case ModelName::kFcn: return {.label_map = true};
+    case ModelName::kMlp:
+    case ModelName::kCnn:
+    case ModelName::kClassifier: return {.label = true};
+  }
+  REQUIRE(false, "model {}", static_cast<int>(model));
+  return {};
+}
+
 void feed(models::Executable& executable, Batch& batch) {
   copy_field<float>(executable.input("image"), batch.image_values());
   copy_field<float>(executable.input("boxes"), batch.boxes);

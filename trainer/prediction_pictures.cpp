@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "trainer/commands/data.h"
+#include "trainer/data/loader.h"
+#include "trainer/feed.h"
 #include "trainer/report/pictures.h"
 
 namespace trainer {
@@ -32,6 +33,29 @@ void save(const Image& image, const std::filesystem::path& file) {
   write_png(file, image);
 }
 
+void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
+                const std::filesystem::path& file) {
+  if (batch.channels != 3) return;
+  std::vector<Tile> tiles;
+  for (int n = 0; n < batch.num_images; ++n) {
+    Image image = denormalise(batch.image_of(n), batch.width, batch.height,
+                              triple(config.data.mean), triple(config.data.std));
+    std::vector<DrawnBox> boxes;
+    const int count = batch.count.empty() ? 0 : batch.count[static_cast<std::size_t>(n)];
+    for (int k = 0; k < count; ++k) {
+      const std::size_t at = static_cast<std::size_t>(n) * batch.max_boxes + k;
+      const float* b = batch.boxes.data() + at * 4;
+      boxes.push_back({b[0], b[1], b[2], b[3], batch.labels[at],
+                       dataset.class_name(batch.labels[at]), true});
+    }
+    draw_boxes(image, boxes);
+    const std::int64_t id = batch.sample_id[static_cast<std::size_t>(n)];
+    tiles.push_back({std::move(image), id < 0 ? "" : dataset.sample(id).name});
+  }
+  save(draw_grid(tiles, {4, "A training micro-batch as the network sees it", legend(dataset)}),
+       file);
+}
+
 }  // namespace
 
 void draw_predictions(const Config&, const Dataset& dataset, const Evaluation& evaluation,
@@ -57,38 +81,16 @@ void draw_predictions(const Config&, const Dataset& dataset, const Evaluation& e
   save(draw_grid(tiles, {4, "Predictions and ground truth", legend(dataset)}), file);
 }
 
-void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
-                const std::filesystem::path& file) {
-  if (batch.channels != 3) return;
-  std::vector<Tile> tiles;
-  for (int n = 0; n < batch.num_images; ++n) {
-    Image image = denormalise(batch.image_of(n), batch.width, batch.height,
-                              triple(config.data.mean), triple(config.data.std));
-    std::vector<DrawnBox> boxes;
-    const int count = batch.count.empty() ? 0 : batch.count[static_cast<std::size_t>(n)];
-    for (int k = 0; k < count; ++k) {
-      const std::size_t at = static_cast<std::size_t>(n) * batch.max_boxes + k;
-      const float* b = batch.boxes.data() + at * 4;
-      boxes.push_back({b[0], b[1], b[2], b[3], batch.labels[at],
-                       dataset.class_name(batch.labels[at]), true});
-    }
-    draw_boxes(image, boxes);
-    const std::int64_t id = batch.sample_id[static_cast<std::size_t>(n)];
-    tiles.push_back({std::move(image), id < 0 ? "" : dataset.sample(id).name});
-  }
-  save(draw_grid(tiles, {4, "A training micro-batch as the network sees it", legend(dataset)}),
-       file);
-}
-
-void draw_data_pictures(const Config& config, const std::filesystem::path& folder) {
-  OpenOptions open;
-  open.fields = fields_of(config.model.name);
-  open.model_num_classes = config.model.num_classes.value_or(0);
-  const auto dataset = open_dataset(config.data, open);
-  PictureBatches pictures = picture_batches(config, 2);
-  for (std::size_t i = 0; i < pictures.batches.size(); ++i) {
-    draw_batch(config, *dataset, pictures.batches[i],
-               folder / fmt::format("train_batch_{}.png", i));
+void draw_batches(const Config& config, const Dataset& dataset, int count,
+                  const std::filesystem::path& folder) {
+  LoaderOptions options;
+  options.fields = fields_of(config.model.name);
+  options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.batch = config.train.batch;
+  options.micro_batch = config.train.micro_batch;
+  const auto loader = Loader::train(dataset, config.data, options);
+  for (int i = 0; i < count; ++i) {
+    draw_batch(config, dataset, *loader->next(), folder / fmt::format("train_batch_{}.png", i));
   }
 }
 

@@ -11,11 +11,9 @@ namespace trainer {
 void draw_predictions(const Config& config, const Dataset& dataset, const Evaluation& evaluation,
                       const std::filesystem::path& file);
 
-// A training micro-batch as the network sees it: after resize, flip and normalisation.
-void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
-                const std::filesystem::path& file);
-
-// The same for the first batches of a configuration, as `ridgeline data --out` shows them.
-void draw_data_pictures(const Config& config, const std::filesystem::path& folder);
+// The first training micro-batches as the network sees them (resized, flipped, normalised), each a
+// picture train_batch_I.png in `folder`. Errors: kIo, and what reading an image throws.
+void draw_batches(const Config& config, const Dataset& dataset, int count,
+                  const std::filesystem::path& folder);
 
 }  // namespace trainer

@@ -9,8 +9,8 @@
 #include "trainer/agree.h"
 #include "trainer/checkpoint/identity.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/commands/data.h"
 #include "trainer/device.h"
+#include "trainer/feed.h"
 #include "trainer/prediction_pictures.h"
 #include "trainer/report/run_curves.h"
 #include "trainer/weights.h"
@@ -219,7 +219,7 @@ void TrainingRun::greet() {
 void TrainingRun::run() {
   start();
   greet();
-  draw_batches();
+  if (is_root() && first_step_ == 0) draw_batches(config_, *train_, 1, options_.out / "pictures");
   Trainer trainer({config_, *network_, *optimizer_, *loader_, communicator_, progress_, length_});
   const std::int64_t end = options_.check ? first_step_ + 1 : length_.total_steps;
   for (std::int64_t index = first_step_; index < end; ++index) {
@@ -343,13 +343,6 @@ void TrainingRun::record_evaluation(const Evaluation& evaluation, std::int64_t s
   write_evaluation(evaluation, *val_, folder);
   draw_predictions(config_, *val_, evaluation, options_.out / "pictures" / "predictions.png");
   draw_run_curves(options_.out / "metrics.jsonl", options_.out / "pictures");
-}
-
-void TrainingRun::draw_batches() {
-  if (!is_root() || first_step_ > 0) return;
-  for (Batch& batch : picture_batches(config_, 1).batches) {
-    draw_batch(config_, *train_, batch, options_.out / "pictures" / "train_batch.png");
-  }
 }
 
 int TrainingRun::loader_threads() const {

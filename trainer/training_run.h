@@ -53,7 +53,6 @@ class TrainingRun {
   void restore();
   void start();
   void greet();
-  void draw_batches();
   void report_check(const StepReport& report);
   void after_step(StepReport& report, const StepVotes& votes);
   void stop(std::int64_t step);

@@ -10,12 +10,13 @@
 // bits on every lane width. Error below 2 ulp (exponential) and 4 ulp (the others).
 namespace models {
 
-// exp(x) for x <= 0: 2^k e^r with |r| <= ln2 / 2, degree-6 Taylor. Below -87: 0.
+// exp(x) for x <= 0: 2^k e^r with |r| <= ln2 / 2, degree-7 Taylor. Below -87: 0.
 RIDGELINE_HD inline float exp_of_negative(float x) {
   const float clamped = x < -87.0f ? -87.0f : x;
   const float k = std::nearbyint(clamped * 1.44269504f);
   const float r = std::fma(k, 2.12194440e-4f, std::fma(k, -0.693359375f, clamped));
-  float p = 1.0f / 720.0f;
+  float p = 1.0f / 5040.0f;
+  p = std::fma(p, r, 1.0f / 720.0f);
   p = std::fma(p, r, 1.0f / 120.0f);
   p = std::fma(p, r, 1.0f / 24.0f);
   p = std::fma(p, r, 1.0f / 6.0f);

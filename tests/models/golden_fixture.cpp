@@ -1,36 +1,8 @@
 #include "tests/models/golden_fixture.h"
 
-#include <rapidjson/istreamwrapper.h>
-
-#include <fstream>
-#include <stdexcept>
+#include <algorithm>
 
 namespace models::testing {
-
-rapidjson::Document read_golden(const std::string& name) {
-  std::ifstream file(std::string(RIDGELINE_SOURCE_DIR "/tests/goldens/") + name);
-  rapidjson::IStreamWrapper stream(file);
-  rapidjson::Document document;
-  document.ParseStream(stream);
-  if (document.HasParseError()) throw std::runtime_error("no golden " + name);
-  return document;
-}
-
-std::vector<double> numbers(const rapidjson::Value& array) {
-  std::vector<double> result;
-  for (const auto& number : array.GetArray()) result.push_back(number.GetDouble());
-  return result;
-}
-
-Shape shape_of(const rapidjson::Value& array) {
-  Shape shape;
-  for (const auto& extent : array.GetArray()) shape[shape.rank++] = extent.GetInt64();
-  return shape;
-}
-
-goldens::Statistics golden_statistics(const rapidjson::Value& entry) {
-  return goldens::read_statistics(numbers(entry));
-}
 
 ModelOptions retinanet_options(const std::string& backbone, int num_classes, NormKind norm,
                                int trainable_stages) {

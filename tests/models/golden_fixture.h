@@ -1,24 +1,14 @@
 #pragma once
 
-#include <rapidjson/document.h>
-
-#include <map>
 #include <string>
 #include <vector>
 
 #include "models/model.h"
-#include "tests/goldens/formula.h"
+#include "tests/models/golden_json.h"
 #include "tests/models/ops/op_fixture.h"
 
 // Models with formula weights and inputs, as tests/peers made the goldens (tests/goldens/README.md).
 namespace models::testing {
-
-// Parses tests/goldens/<name>. Throws when it is missing or malformed.
-rapidjson::Document read_golden(const std::string& name);
-
-std::vector<double> numbers(const rapidjson::Value& array);
-Shape shape_of(const rapidjson::Value& array);
-goldens::Statistics golden_statistics(const rapidjson::Value& entry);
 
 // The retinanet that a golden's "case" describes, with torchvision's anchors.
 ModelOptions retinanet_options(const std::string& backbone, int num_classes, NormKind norm,

@@ -22,8 +22,10 @@ import retinanet_goldens
 import training
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE, CHANGE_TOLERANCE = 1e-5, 1e-4, 1e-2
-# a power of two: multiplying is exact, and any change is far above the rounding of the weights
-GRADIENT_SGD = {"lr": 2.0**20, "momentum": 0.0, "weight_decay": 0.0}
+# 512 x 2048 = 2^20: multiplying by a power of two is exact, and the change is far above the
+# rounding of the weights. optimizer.lr ends at 1000.
+GRADIENT_SGD = {"lr": 512.0, "momentum": 0.0, "weight_decay": 0.0}
+LR_SCALE = 2048.0
 CASES = [k for k, v in retinanet_goldens.CASES.items() if v["norm"] == "frozen"]
 CONFIG = """\
 model: {{name: retinanet, backbone: {backbone}, num_classes: {num_classes}, norm: {norm},
@@ -32,7 +34,8 @@ data: {{format: coco, root: {root}, train: {{images: images, annotations: instan
        label_map: ids, size: [{height}, {width}], resize: none, flip: 0, shuffle: false}}
 train: {{batch: 2, micro_batch: {micro_batch}, steps: {steps}, seed: 1}}
 optimizer: {{name: sgd, lr: {lr}, momentum: {momentum}}}
-regularization: {{l2: {weight_decay}, mode: coupled, convention: half, rules: []}}
+regularization: {{l2: {weight_decay}, mode: coupled, convention: half,
+                 rules: [{rules}]}}
 schedule: {{warmup_steps: 0, type: constant}}
 runtime: {{device: cpu, conv: direct}}
 checkpoint: {{every_steps: 1, keep: 3}}
@@ -58,11 +61,11 @@ def write_data(root, case):
         {"images": images, "annotations": annotations, "categories": categories}))
 
 
-def run_ridgeline(arguments, work, case, sgd, steps):
+def run_ridgeline(arguments, work, case, sgd, steps, rules=""):
     """(training lines of metrics.jsonl, tensors of the newest checkpoint)."""
     name = f"{case['backbone']}-{steps}"
     config, out = work / f"{name}.yaml", work / name
-    config.write_text(CONFIG.format(**case, **sgd, root=work / "data", steps=steps,
+    config.write_text(CONFIG.format(**case, **sgd, root=work / "data", steps=steps, rules=rules,
                                     micro_batch=arguments.micro_batch))
     command = [*shlex.split(arguments.launcher), arguments.ridgeline, "train", str(config),
                "--out", str(out), "--init", str(work / "weights.h5"), "--resume", "never"]
@@ -123,8 +126,10 @@ def compare(arguments, work, case):
     expected = {k: state[k].numpy().astype("f8") - start[k] for k in start}
     report.tensors("change", change, expected, CHANGE_TOLERANCE, arguments.verbose)
 
-    _, tensors = run_ridgeline(arguments, work, case, GRADIENT_SGD, 1)
-    measured = {k: (start[k].astype("f8") - tensors[k]) / GRADIENT_SGD["lr"] for k in gradients}
+    _, tensors = run_ridgeline(arguments, work, case, GRADIENT_SGD, 1,
+                               f'{{match: {{name: "*"}}, lr_scale: {LR_SCALE}}}')
+    scale = GRADIENT_SGD["lr"] * LR_SCALE
+    measured = {k: (start[k].astype("f8") - tensors[k]) / scale for k in gradients}
     report.tensors("gradient", measured, gradients, GRADIENT_TOLERANCE, arguments.verbose)
     return report.failed
 

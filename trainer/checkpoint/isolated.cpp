@@ -49,9 +49,11 @@ void limit(int resource, rlim_t value) {
   for (const int number : {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGSEGV, SIGBUS, SIGABRT, SIGFPE})
     ::signal(number, SIG_DFL);
   ::signal(SIGPIPE, SIG_IGN);
+  data.close_end(0);  // else a write to a parent that has gone would block for ever
+  messages.close_end(0);
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_FSIZE, 0);
-  limit(RLIMIT_NOFILE, 0);
+  limit(RLIMIT_NOFILE, kMaxFilesOfChild);
   limit(RLIMIT_CPU, kCpuSeconds);
   std::string problem;
   try {
@@ -124,7 +126,8 @@ void run_isolated(const std::function<void(Stream&)>& child,
   } catch (const comm::Error& error) {
     problem = error;
   }
-  data.close_end(0);  // a child that still writes gets EPIPE and ends
+  data.close_end(0);
+  if (problem) ::kill(process, SIGKILL);  // no effect on one that has already ended
   const int status = wait_for(process);
   if (WIFSIGNALED(status))
     comm::fail(ExitCode::kData, "it crashed its reader (signal {})", WTERMSIG(status));

@@ -27,4 +27,11 @@ void run_isolated(const std::function<void(Stream&)>& child,
 
 inline constexpr int kCpuSeconds = 120;
 
+// Sanitizers open files of their own in the child.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr int kMaxFilesOfChild = 256;
+#else
+inline constexpr int kMaxFilesOfChild = 0;
+#endif
+
 }  // namespace trainer

@@ -61,11 +61,15 @@ PendingFile build_pieces(const std::string& name, const std::vector<StatePiece>&
   return file;
 }
 
-void wait_until_visible(const fs::path& folder) {
+void wait_until_visible(const fs::path& folder, const std::atomic<bool>& cancelled) {
   const auto deadline = std::chrono::steady_clock::now() + kVisibilityLimit;
   std::error_code error;
-  while (!fs::is_directory(folder, error) && std::chrono::steady_clock::now() < deadline)
+  while (!fs::is_directory(folder, error)) {
+    if (cancelled || std::chrono::steady_clock::now() > deadline)
+      comm::fail(comm::ExitCode::kIo, "the folder {} of rank 0 does not appear here",
+                 quote_text(folder.native()));
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
 }
 
 }  // namespace
@@ -80,11 +84,13 @@ std::vector<PendingFile> build_images(const Snapshot& snapshot, int rank, int si
   return files;
 }
 
-WriteResult write_files(const fs::path& folder, std::vector<PendingFile> files) {
+WriteResult write_files(const fs::path& folder, std::vector<PendingFile> files,
+                        const std::atomic<bool>& cancelled) {
   WriteResult result;
   try {
-    wait_until_visible(folder);
+    wait_until_visible(folder, cancelled);
     for (PendingFile& file : files) {
+      if (cancelled) break;
       file.entry.num_bytes = file.image.bytes().size();
       file.entry.digest = digest_of(file.image.bytes());
       write_durably(folder / file.entry.name, file.image.bytes());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -28,8 +29,9 @@ struct WriteResult {
   std::string problem;
 };
 
-// Writes the files into `folder`, reads each back and compares.
-WriteResult write_files(const std::filesystem::path& folder, std::vector<PendingFile> files);
+// Writes the files into `folder`, reads each back and compares. Stops early once `cancelled`.
+WriteResult write_files(const std::filesystem::path& folder, std::vector<PendingFile> files,
+                        const std::atomic<bool>& cancelled);
 
 struct CommitRequest {
   std::filesystem::path checkpoints;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <system_error>
@@ -62,6 +63,7 @@ struct CheckpointStore::State {
   int num_failures = 0;
   bool final = false;  // no later save can make up for a failure
   std::optional<std::int64_t> committed;
+  std::atomic<bool> cancelled{false};  // the store is being destroyed
   std::optional<SaveInFlight> flight;
 
   void notify(const std::string& text) const {
@@ -96,8 +98,9 @@ void CheckpointStore::State::start(const Snapshot& snapshot) {
     drop(error.what());
     return;
   }
-  flight->writing = in_background(
-      [folder = flight->temporary, files] { return write_files(folder, std::move(*files)); });
+  flight->writing = in_background([this, folder = flight->temporary, files] {
+    return write_files(folder, std::move(*files), cancelled);
+  });
 }
 
 // Every rank's files on every rank; rank 0 goes on to commit.
@@ -182,6 +185,7 @@ CheckpointStore::CheckpointStore(fs::path run_folder, comm::Communicator& comm,
 
 CheckpointStore::~CheckpointStore() {
   if (!state_->flight) return;
+  state_->cancelled = true;
   state_->flight->wait();
   if (state_->comm.rank() == 0) discard(state_->flight->temporary);
 }

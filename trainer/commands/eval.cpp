@@ -7,11 +7,11 @@
 #include "comm/threads.h"
 #include "trainer/agree.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/commands/data.h"
 #include "trainer/commands/score.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/device.h"
 #include "trainer/evaluation.h"
+#include "trainer/feed.h"
 #include "trainer/prediction_pictures.h"
 #include "trainer/weights.h"
 

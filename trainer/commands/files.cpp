@@ -8,6 +8,7 @@
 #include "trainer/commands/data.h"
 #include "trainer/commands/score.h"
 #include "trainer/commands/verbs.h"
+#include "trainer/feed.h"
 #include "trainer/prediction_pictures.h"
 
 namespace trainer {
@@ -15,6 +16,13 @@ namespace {
 
 void print(const CommandContext& context, const std::string& text) {
   if (context.is_root()) std::fputs(text.c_str(), stdout);
+}
+
+void draw_data(const Config& config, const std::string& folder) {
+  OpenOptions open;
+  open.fields = fields_of(config.model.name);
+  open.model_num_classes = config.model.num_classes.value_or(0);
+  draw_batches(config, *open_dataset(config.data, open), 2, folder);
 }
 
 struct ScoreOptions {
@@ -82,7 +90,7 @@ void add_data(CLI::App& app, const CommandContext& context) {
       const DataOutput output = run_data(config, options->command);
       print(context, output.text);
       if (output.stop) throw *output.stop;
-      if (!options->out.empty()) draw_data_pictures(config, options->out);
+      if (!options->out.empty()) draw_data(config, options->out);
     });
   });
 }

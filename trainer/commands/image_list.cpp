@@ -13,7 +13,7 @@ ImageList::ImageList(const std::vector<std::string>& files) {
     if (!std::filesystem::is_regular_file(file)) {
       comm::fail(comm::ExitCode::kInputMissing,
                  "{}: no such image; give files, or KEY=VALUE with a key of the configuration",
-                 quoted(file));
+                 trainer::quoted(file));
     }
     Sample sample;
     sample.name = file;

@@ -1,6 +1,7 @@
 #include "trainer/commands/timed_communicator.h"
 
 #include <chrono>
+#include <cstdlib>
 
 namespace trainer {
 namespace {
@@ -80,6 +81,11 @@ std::unique_ptr<comm::Request> TimedCommunicator::reduce_scatter(std::span<float
 std::unique_ptr<comm::Request> TimedCommunicator::all_gather(std::span<float> whole) {
   const Timed timed(seconds_);
   return std::make_unique<TimedRequest>(inner_.all_gather(whole), seconds_);
+}
+
+void TimedCommunicator::abort(comm::ExitCode code) {
+  inner_.abort(code);
+  std::abort();  // unreachable: the compiler does not see that a virtual call never returns
 }
 
 }  // namespace trainer

@@ -26,7 +26,7 @@ class TimedCommunicator final : public comm::Communicator {
   std::unique_ptr<comm::Request> reduce_scatter(std::span<float> whole) override;
   std::unique_ptr<comm::Request> all_gather(std::span<float> whole) override;
   std::unique_ptr<comm::Communicator> split(int color) override { return inner_.split(color); }
-  [[noreturn]] void abort(comm::ExitCode code) override { inner_.abort(code); }
+  [[noreturn]] void abort(comm::ExitCode code) override;
 
  private:
   comm::Communicator& inner_;

@@ -83,9 +83,10 @@ struct ShrunkImage {
 };
 
 // Decodes a JPEG at the largest reduction of its DCT that leaves at least min_width x min_height
-// pixels (after orientation); a PNG, or a minimum of the full size, is decoded whole. Two to three
-// times as fast, but the pixels are means of blocks and differ from those of a full decode: use it
-// only in front of an antialiased reduction.
+// pixels (after orientation); a PNG, or a minimum of the full size, is decoded whole. The pixels
+// are means of blocks and differ from those of a full decode: use it only in front of an
+// antialiased reduction, which at 640 x 480 -> 256 px it makes 1.2 to 1.6 times as fast, decode
+// included.
 ShrunkImage read_shrunk_image(const EncodedImage& encoded, int min_width, int min_height);
 ShrunkImage read_shrunk_image(const std::filesystem::path& path, int min_width, int min_height);
 

@@ -15,7 +15,7 @@ struct Normalization {
 };
 
 struct LetterboxOptions {
-  Normalization normalization;
+  Normalization normalization = {};
   bool antialias = true;
   // What read_shrunk_image returned: each pixel of `image` stands for shrink^2 of the original's.
   int shrink = 1;

@@ -145,6 +145,11 @@ bool GradientExchange::ready(int bucket) {
   return !pending.request || pending.request->test();
 }
 
+bool GradientExchange::all_started() const {
+  return std::all_of(pending_.begin(), pending_.end(),
+                     [&](const Pending& pending) { return pending.taken == range_.count(); });
+}
+
 std::span<const float> GradientExchange::reduced(int bucket) {
   Pending& pending = pending_[bucket];
   REQUIRE(pending.taken == range_.count(), "bucket {} is not complete", bucket);

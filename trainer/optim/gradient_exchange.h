@@ -28,6 +28,8 @@ class GradientExchange {
   // shard, whole blocks; valid until begin_step.
   std::span<const float> reduced(int bucket);
 
+  bool all_started() const;  // every bucket was taken for the last time in this step
+
   std::int64_t local_micro_batches() const { return range_.count(); }
   std::span<float> shard_of(const comm::Buffer& whole, int bucket) const;
 

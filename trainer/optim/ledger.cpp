@@ -168,7 +168,8 @@ double shrink_per_step(const LedgerEntry& entry, const OptimizerConfig& optimize
   if (!entry.trained || entry.gradient == 0) return 0;
   const double rate = lr * entry.lr_scale;
   if (entry.mode == DecayMode::kDecoupled) {
-    return regularization.decay_scale == DecayScale::kLr ? rate * entry.gradient : entry.gradient;
+    return regularization.decay_scale == DecayScale::kLr ? rate * entry.gradient
+                                                           : entry.lr_scale * entry.gradient;
   }
   if (optimizer.name != OptimizerName::kSgd) return 0;
   return rate * entry.gradient / (1.0 - optimizer.momentum);

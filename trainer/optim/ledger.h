@@ -31,7 +31,8 @@ std::vector<LedgerEntry> make_ledger(const models::ParameterLayout& layout,
 bool glob_match(std::string_view pattern, std::string_view text);
 
 // Share of a weight that decay removes in one step at rest, and the steps until half is gone.
-//   coupled SGD: lr lr_scale c / (1 - momentum); decoupled: lr c, or c with schedule_only.
+//   coupled SGD: lr s c / (1 - momentum), s = lr_scale; decoupled: lr s c, or s c at the base rate
+//   with schedule_only.
 // Adaptive rules divide a coupled decay by the gradient's own scale: 0 says "depends".
 double shrink_per_step(const LedgerEntry& entry, const OptimizerConfig& optimizer,
                        const RegularizationConfig& regularization, double lr);

@@ -141,6 +141,9 @@ void ShardedOptimizer::progress() {
   const bool needs_collective =
       setup_.clip.norm > 0 || setup_.rule.name == OptimizerName::kLars;
   if (needs_collective && communicator_.size() > 1) return;
+  // Fast reductions are collectives too, and when one is complete differs from rank to rank: gathers
+  // start behind the last of them.
+  if (!setup_.exact && communicator_.size() > 1 && !exchange_.all_started()) return;
   while (next_ < std::ssize(buckets_) && exchange_.ready(next_) && gate_open()) advance(next_);
 }
 

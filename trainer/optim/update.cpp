@@ -10,6 +10,9 @@ namespace {
 
 constexpr float kStatisticMomentum = 0.1f;  // of running statistics, as PyTorch's default
 
+// Where no gradient ever was, as in padding, denominators without epsilon are 0: nothing moves there.
+RIDGELINE_HD inline float quotient(float a, float b) { return b == 0.0f ? 0.0f : a / b; }
+
 // A rule turns (w, g) into the new w; `i` indexes its state inside the shard. `metric` is what L1's
 // threshold is multiplied with: lr, or lr / sqrt(v) where the rule scales each element.
 struct Sgd {
@@ -39,15 +42,16 @@ struct Lars {
 
 struct Adam {
   float *mean, *square;
-  float beta1, beta2, eps, correction1, root2;  // 1 - beta1^t, sqrt(1 - beta2^t)
+  float rest1, beta2, rest2, eps;  // 1 - beta1, beta2, 1 - beta2
+  float correction1, root2;        // 1 - beta1^t, sqrt(1 - beta2^t)
   RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
-    const float m = mean[i] + (g - mean[i]) * (1.0f - beta1);
-    const float v = square[i] * beta2 + (1.0f - beta2) * g * g;
+    const float m = mean[i] + (g - mean[i]) * rest1;
+    const float v = square[i] * beta2 + rest2 * g * g;
     mean[i] = m;
     square[i] = v;
     const float denominator = std::sqrt(v) / root2 + eps;
-    metric = s.lr / denominator;
-    return w - s.lr / correction1 * (m / denominator);
+    metric = quotient(s.lr, denominator);
+    return w - s.lr / correction1 * quotient(m, denominator);
   }
 };
 
@@ -56,20 +60,21 @@ struct Adagrad {
   float eps;
   RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
     sum[i] += g * g;
-    metric = s.lr / (std::sqrt(sum[i]) + eps);
-    return w - s.lr * (g / (std::sqrt(sum[i]) + eps));
+    const float denominator = std::sqrt(sum[i]) + eps;
+    metric = quotient(s.lr, denominator);
+    return w - s.lr * quotient(g, denominator);
   }
 };
 
 struct RmsProp {
   float *square, *momentum;
-  float alpha, eps, mu;
+  float alpha, rest, eps, mu;  // rest: 1 - alpha
   RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
-    square[i] = square[i] * alpha + (1.0f - alpha) * g * g;
+    square[i] = square[i] * alpha + rest * g * g;
     const float average = std::sqrt(square[i]) + eps;
-    metric = s.lr / average;
-    if (mu == 0.0f) return w - s.lr * (g / average);
-    momentum[i] = mu * momentum[i] + g / average;
+    metric = quotient(s.lr, average);
+    if (mu == 0.0f) return w - s.lr * quotient(g, average);
+    momentum[i] = mu * momentum[i] + quotient(g, average);
     return w - s.lr * momentum[i];
   }
 };
@@ -190,6 +195,7 @@ void update_shard(comm::StreamView stream, const ShardView& shard,
   const OptimizerConfig& o = scalars.rule;
   const auto mu = static_cast<float>(o.momentum), eps = static_cast<float>(o.eps);
   const double t = static_cast<double>(scalars.step) + 1.0;
+  // 1 - beta is rounded once, as PyTorch does: 1.0f - 0.999f is off by 5e-5 of itself.
   switch (o.name) {
     case OptimizerName::kSgd:
       return run(stream, shard, segments, scalars, sums, Sgd{shard.state1, mu, o.nesterov});
@@ -198,15 +204,16 @@ void update_shard(comm::StreamView stream, const ShardView& shard,
     case OptimizerName::kAdam:
     case OptimizerName::kAdamw:
       return run(stream, shard, segments, scalars, sums,
-                 Adam{shard.state1, shard.state2, static_cast<float>(o.betas[0]),
-                      static_cast<float>(o.betas[1]), eps,
+                 Adam{shard.state1, shard.state2, static_cast<float>(1.0 - o.betas[0]),
+                      static_cast<float>(o.betas[1]), static_cast<float>(1.0 - o.betas[1]), eps,
                       static_cast<float>(1.0 - std::pow(o.betas[0], t)),
                       static_cast<float>(std::sqrt(1.0 - std::pow(o.betas[1], t)))});
     case OptimizerName::kAdagrad:
       return run(stream, shard, segments, scalars, sums, Adagrad{shard.state1, eps});
     case OptimizerName::kRmsprop:
       return run(stream, shard, segments, scalars, sums,
-                 RmsProp{shard.state1, shard.state2, static_cast<float>(o.alpha), eps, mu});
+                 RmsProp{shard.state1, shard.state2, static_cast<float>(o.alpha),
+                         static_cast<float>(1.0 - o.alpha), eps, mu});
   }
 }
 

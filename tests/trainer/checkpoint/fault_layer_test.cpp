@@ -1,5 +1,6 @@
 #include "tests/trainer/checkpoint/fault_layer.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -75,10 +76,20 @@ int intercept(Operation operation, Call call) {
   return result;
 }
 
+// Through the next definition of the name, so that a sanitizer sees descriptors come and go.
+int real_open_at(int folder, const char* path, int flags, mode_t mode) {
+  using Function = int (*)(int, const char*, int, ...);
+  static const auto function = reinterpret_cast<Function>(::dlsym(RTLD_NEXT, "openat"));
+  return function(folder, path, flags, mode);
+}
+
+int real_close(int descriptor) {
+  static const auto function = reinterpret_cast<int (*)(int)>(::dlsym(RTLD_NEXT, "close"));
+  return function(descriptor);
+}
+
 int open_at(int folder, const char* path, int flags, mode_t mode) {
-  const auto call = [&] {
-    return static_cast<int>(::syscall(SYS_openat, folder, path, flags, mode));
-  };
+  const auto call = [&] { return real_open_at(folder, path, flags, mode); };
   const bool changes = (flags & (O_CREAT | O_TRUNC)) != 0;
   if (!armed || !(changes || (flags & O_DIRECTORY))) return call();
   return intercept({Kind::kOpen, absolute(folder, path), {}, {}, changes}, call);
@@ -150,16 +161,17 @@ int fsync(int descriptor) {
 
 int close(int descriptor) {
   // The descriptor is gone even when close reports an error.
-  if (!trainer::fault::armed) return static_cast<int>(::syscall(SYS_close, descriptor));
+  using trainer::fault::real_close;
+  if (!trainer::fault::armed) return real_close(descriptor);
   const std::string path = trainer::fault::path_of(descriptor);
   bool closed = false;
   const int result = intercept({Kind::kClose, path, {}, {}, {}}, [&] {
     closed = true;
-    return static_cast<int>(::syscall(SYS_close, descriptor));
+    return real_close(descriptor);
   });
   if (!closed) {
     const int error = errno;
-    ::syscall(SYS_close, descriptor);
+    real_close(descriptor);
     errno = error;
   }
   return result;
