@@ -23,6 +23,7 @@ struct Rewriter {
     // A value that someone outside the graph reads cannot disappear.
     for (const auto& named : g.outputs()) ++uses[named.value.id];
     for (const auto& named : g.losses()) ++uses[named.value.id];
+    for (std::size_t v = 0; v < uses.size(); ++v) uses[v] += g.values()[v].statistic >= 0;
   }
 
   // Input slots of node n, those produced last first: everything else they need exists by then.

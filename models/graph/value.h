@@ -28,7 +28,7 @@ struct Shape {
     REQUIRE(list.size() <= kMaxRank, "rank {}", list.size());
     for (std::int64_t extent : list) extents[rank++] = extent;
   }
-  std::int64_t operator[](int i) const { return extents[i]; }
+  constexpr std::int64_t operator[](int i) const { return extents[i]; }
   std::int64_t& operator[](int i) { return extents[i]; }
   std::int64_t count() const {
     std::int64_t n = 1;

@@ -29,10 +29,9 @@ class PassTimer {
     const ConvAttributes& a = problem.attributes;
     const Shape& w = problem.weight;
     const auto f32 = memory::data_type::f32;
-    weight_ = a.groups == 1
-                  ? any(w)
-                  : memory::desc({a.groups, w[0] / a.groups, w[1], w[2], w[3]}, f32,
-                                 memory::format_tag::any);
+    weight_ = a.groups == 1 ? any(w)
+                            : memory::desc({a.groups, w[0] / a.groups, w[1], w[2], w[3]}, f32,
+                                           memory::format_tag::any);
     strides_ = {a.stride, a.stride};
     padding_ = {a.padding, a.padding};
     dilation_ = {a.dilation - 1, a.dilation - 1};
@@ -41,10 +40,9 @@ class PassTimer {
   double forward(algorithm choice) {
     return timed([&] {
       const auto desc = forward_desc(choice);
-      return onednn_call(dnnl::convolution_forward(desc),
-                         {{DNNL_ARG_SRC, desc.src_desc()},
-                          {DNNL_ARG_WEIGHTS, desc.weights_desc()},
-                          {DNNL_ARG_DST, desc.dst_desc()}});
+      return onednn_call(dnnl::convolution_forward(desc), {{DNNL_ARG_SRC, desc.src_desc()},
+                                                           {DNNL_ARG_WEIGHTS, desc.weights_desc()},
+                                                           {DNNL_ARG_DST, desc.dst_desc()}});
     });
   }
   double backward_data(algorithm choice) {
@@ -74,8 +72,8 @@ class PassTimer {
   using Engine = onednn::Engine;
 
   static memory::desc any(const Shape& shape) {
-    return {{shape[0], shape[1], shape[2], shape[3]}, memory::data_type::f32,
-            memory::format_tag::any};
+    return {
+        {shape[0], shape[1], shape[2], shape[3]}, memory::data_type::f32, memory::format_tag::any};
   }
 
   dnnl::convolution_forward::primitive_desc forward_desc(algorithm choice) const {

@@ -153,10 +153,11 @@ class BenchRun final : private models::StepObserver {
 void require_micro_batch_per_rank(const Config& config, int ranks) {
   const int total = config.train.batch / config.train.micro_batch;
   if (ranks <= total) return;
-  throw AgreedError(comm::ExitCode::kConfig,
-                    fmt::format("train: {} ranks share {} micro-batches; use at most {} ranks, or a "
-                                "smaller train.micro_batch (now {}) or a larger train.batch",
-                                ranks, total, total, config.train.micro_batch));
+  throw AgreedError(
+      comm::ExitCode::kConfig,
+      fmt::format("train: {} ranks share {} micro-batches; use at most {} ranks, or a "
+                  "smaller train.micro_batch (now {}) or a larger train.batch",
+                  ranks, total, total, config.train.micro_batch));
 }
 
 BenchResult describe(const Config& config, int ranks, int threads, int steps) {
@@ -225,8 +226,8 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
   Config config = given;
   config.data.size.resize(1);  // one shape: other sizes would only add their memory
   require_micro_batch_per_rank(config, communicator.size());
-  const int threads = config.runtime.threads > 0 ? config.runtime.threads
-                                                 : comm::default_threads(communicator);
+  const int threads =
+      config.runtime.threads > 0 ? config.runtime.threads : comm::default_threads(communicator);
   omp_set_num_threads(threads);
   const comm::Stream stream(comm::Device{}, threads);
   BenchResult result = describe(config, communicator.size(), threads, options.steps);
@@ -261,9 +262,10 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
 
 void add_bench(CLI::App& app, const CommandContext& context) {
   auto* verb = app.add_subcommand("bench", "speed of the training step on synthetic input");
-  verb->footer("Example: ridgeline bench configs/retinanet_r18_fpn_shapes.yaml --steps 20 --floor\n"
-               "Several data.size: the first. The floor is the sum of the step's convolutions, each "
-               "alone.");
+  verb->footer(
+      "Example: ridgeline bench configs/retinanet_r18_fpn_shapes.yaml --steps 20 --floor\n"
+      "Several data.size: the first. The floor is the sum of the step's convolutions, each "
+      "alone.");
   auto options = std::make_shared<Options>();
   add_config_arguments(*verb, options->config);
   verb->add_option("--steps", options->bench.steps, "steps that count (default: 20)")

@@ -40,11 +40,11 @@ struct BenchResult {
   int steps = 0;
   double images_per_second = 0;  // of all ranks
   double step_p50_seconds = 0, step_p99_seconds = 0;
-  double first_step_seconds = 0;  // from the start of the process to the end of the first step
+  double first_step_seconds = 0;       // from the start of the process to the end of the first step
   std::int64_t memory_peak_bytes = 0;  // resident, of the rank that needs most
   PhaseSeconds phases;
-  std::vector<OpCost> ops;  // costliest first
-  std::string non_finite;   // the first loss that was not; empty: all were
+  std::vector<OpCost> ops;          // costliest first
+  std::string non_finite;           // the first loss that was not; empty: all were
   std::optional<FloorTimes> floor;  // of one step of rank 0
 };
 

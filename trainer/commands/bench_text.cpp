@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "trainer/commands/bench.h"
 #include "trainer/commands/json_writer.h"
@@ -17,24 +18,42 @@ double gflops_per_second(const OpCost& op) {
   return op.seconds > 0 ? op.flops / op.seconds * 1e-9 : 0;
 }
 
+// A convolution names the primitives of all its passes, "fwd A, bwd-data B, ...": those of this
+// one.
+std::string implementation_of(const OpCost& op) {
+  const std::string prefix = op.pass == "forward" ? "fwd" : "bwd";
+  std::string kept;
+  std::istringstream parts(op.implementation);
+  for (std::string part; std::getline(parts >> std::ws, part, ',');) {
+    if (part.starts_with(prefix)) kept += (kept.empty() ? "" : ", ") + part;
+  }
+  return kept.empty() ? op.implementation : kept;
+}
+
 std::string op_table(const BenchResult& result) {
-  TextTable table({{"costliest ops"}, {"op"}, {"pass"}, {"ms/step", Align::kRight},
-                   {"share", Align::kRight}, {"GFLOP/s", Align::kRight}, {"implementation"}});
+  TextTable table({{"costliest ops"},
+                   {"op"},
+                   {"pass"},
+                   {"ms/step", Align::kRight},
+                   {"share", Align::kRight},
+                   {"GFLOP/s", Align::kRight},
+                   {"implementation"}});
   for (std::size_t i = 0; i < std::min(kShownOps, result.ops.size()); ++i) {
     const OpCost& op = result.ops[i];
     table.row({op.scope, op.op, op.pass, fmt::format("{:.2f}", 1e3 * op.seconds),
-               fmt::format("{:.1f} %", 100 * op.seconds / result.step_p50_seconds),
+               fmt::format("{:.1f} %", 100 * op.seconds * result.images_per_second / result.batch),
                op.flops > 0 ? fmt::format("{:.0f}", gflops_per_second(op)) : "-",
-               op.implementation});
+               implementation_of(op)});
   }
   return table.text();
 }
 
 std::string phase_line(const BenchResult& result) {
   const PhaseSeconds& p = result.phases;
-  return fmt::format("phases: forward {:.1f} ms, backward {:.1f} ms, update {:.1f} ms, "
-                     "communication {:.1f} ms\n",
-                     1e3 * p.forward, 1e3 * p.backward, 1e3 * p.update, 1e3 * p.communication);
+  return fmt::format(
+      "phases: forward {:.1f} ms, backward {:.1f} ms, update {:.1f} ms, "
+      "communication {:.1f} ms\n",
+      1e3 * p.forward, 1e3 * p.backward, 1e3 * p.update, 1e3 * p.communication);
 }
 
 void write_op(const OpCost& op, JsonWriter& json) {
@@ -45,7 +64,7 @@ void write_op(const OpCost& op, JsonWriter& json) {
   json.number("ms", 1e3 * op.seconds);
   json.number("gflops_per_second",
               op.flops > 0 ? std::optional(gflops_per_second(op)) : std::nullopt);
-  json.text("implementation", op.implementation);
+  json.text("implementation", implementation_of(op));
   json.end_object();
 }
 
@@ -75,19 +94,19 @@ std::string bench_text(const BenchResult& result) {
       "{}: batch {} in micro-batches of {}, {} x {}, {} rank{} x {} thread{}, {} steps\n",
       result.name, result.batch, result.micro_batch, result.height, result.width, result.ranks,
       result.ranks == 1 ? "" : "s", result.threads, result.threads == 1 ? "" : "s", result.steps);
-  text += fmt::format("{:.3f} images/s; step p50 {:.1f} ms, p99 {:.1f} ms; first step {:.2f} s after "
-                      "the start; peak memory {} a rank\n",
-                      result.images_per_second, 1e3 * result.step_p50_seconds,
-                      1e3 * result.step_p99_seconds, result.first_step_seconds,
-                      format_bytes(result.memory_peak_bytes));
+  text += fmt::format(
+      "{:.3f} images/s; step p50 {:.1f} ms, p99 {:.1f} ms; first step {:.2f} s after "
+      "the start; peak memory {} a rank\n",
+      result.images_per_second, 1e3 * result.step_p50_seconds, 1e3 * result.step_p99_seconds,
+      result.first_step_seconds, format_bytes(result.memory_peak_bytes));
   text += phase_line(result);
   if (result.floor) {
-    text += fmt::format("floor: {} convolutions alone take {:.1f} ms, direct ones {:.1f} ms; the "
-                        "step is {:.2f} x the floor, {:.2f} x direct\n",
-                        result.floor->convolutions, 1e3 * result.floor->seconds,
-                        1e3 * result.floor->direct_seconds,
-                        result.step_p50_seconds / result.floor->seconds,
-                        result.step_p50_seconds / result.floor->direct_seconds);
+    text += fmt::format(
+        "floor: {} convolutions alone take {:.1f} ms, direct ones {:.1f} ms; the "
+        "step is {:.2f} x the floor, {:.2f} x direct\n",
+        result.floor->convolutions, 1e3 * result.floor->seconds, 1e3 * result.floor->direct_seconds,
+        result.step_p50_seconds / result.floor->seconds,
+        result.step_p50_seconds / result.floor->direct_seconds);
   }
   if (!result.non_finite.empty()) text += "not finite: " + result.non_finite + "\n";
   return text + "\n" + op_table(result);

@@ -83,18 +83,19 @@ LoadedConfig load_agreed_config(const ConfigArguments& arguments,
     const auto field = [&](const std::string& text) {
       return text.substr(line, text.find('\n', line) - line);
     };
-    throw AgreedError(comm::ExitCode::kConfig,
-                      fmt::format("ranks differ: rank 0 has '{}', rank {} on {} has '{}'; give all "
-                                  "the same build and configuration",
-                                  field(all[0]), r, communicator.host(static_cast<int>(r)),
-                                  field(all[r])));
+    throw AgreedError(
+        comm::ExitCode::kConfig,
+        fmt::format("ranks differ: rank 0 has '{}', rank {} on {} has '{}'; give all "
+                    "the same build and configuration",
+                    field(all[0]), r, communicator.host(static_cast<int>(r)), field(all[r])));
   }
   return config;
 }
 
 int run_command_line(int argc, const char* const* argv, const CommandContext& context) {
-  CLI::App app("Trains dense vision models on many machines.\n"
-               "Example: mpirun -np 2 ridgeline train configs/retinanet_r18_fpn_shapes.yaml");
+  CLI::App app(
+      "Trains dense vision models on many machines.\n"
+      "Example: mpirun -np 2 ridgeline train configs/retinanet_r18_fpn_shapes.yaml");
   app.name("ridgeline");
   app.set_version_flag("--version", std::string(comm::kVersion));
   app.require_subcommand(1);

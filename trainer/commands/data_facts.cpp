@@ -2,9 +2,9 @@
 
 #include <iterator>
 
-#include "trainer/commands/data.h"
 #include "trainer/data/dataset.h"
 #include "trainer/data/shapes.h"
+#include "trainer/feed.h"
 
 namespace trainer {
 namespace {

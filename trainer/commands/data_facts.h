@@ -19,10 +19,10 @@ int required_num_classes(const Config& config);
 
 // What a run knows of its data before it decodes an image.
 struct DataFacts {
-  int num_classes = 0;                      // as above
-  std::optional<std::int64_t> num_images;   // of the training split; empty: no annotations
-  std::vector<std::string> class_names;     // by class index; a number where nothing names it
-  std::string absent;                       // why the annotations were not read; empty: they were
+  int num_classes = 0;                     // as above
+  std::optional<std::int64_t> num_images;  // of the training split; empty: no annotations
+  std::vector<std::string> class_names;    // by class index; a number where nothing names it
+  std::string absent;                      // why the annotations were not read; empty: they were
 };
 
 // Reads the annotations of one split where they are present. Errors: kConfig where neither they nor

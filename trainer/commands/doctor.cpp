@@ -78,9 +78,9 @@ FactSection rank_section(const std::vector<RankFacts>& ranks) {
   FactSection section{"ranks",
                       {{"count", std::to_string(ranks.size()), static_cast<double>(ranks.size())}}};
   for (std::size_t r = 0; r < ranks.size(); ++r) {
-    section.facts.push_back({fmt::format("rank {}", r),
-                             fmt::format("{} ({} cores, {})", ranks[r].host, ranks[r].cores,
-                                         ranks[r].isa)});
+    section.facts.push_back(
+        {fmt::format("rank {}", r),
+         fmt::format("{} ({} cores, {})", ranks[r].host, ranks[r].cores, ranks[r].isa)});
   }
   return section;
 }
@@ -131,9 +131,10 @@ std::vector<Finding> check_ranks(const std::vector<RankFacts>& ranks) {
     }
     if (ranks[r].isa != ranks[0].isa) {
       findings.push_back(
-          {fmt::format("rank {} on {} computes with {}, rank 0 with {}: the bits of a run depend on "
-                       "the instruction set",
-                       r, ranks[r].host, ranks[r].isa, ranks[0].isa),
+          {fmt::format(
+               "rank {} on {} computes with {}, rank 0 with {}: the bits of a run depend on "
+               "the instruction set",
+               r, ranks[r].host, ranks[r].isa, ranks[0].isa),
            "use hosts with equal CPUs where equal bits matter"});
     }
   }

@@ -90,7 +90,8 @@ Looked memory_facts(int) {
                  {size_fact("total", total), size_fact("available", available),
                   size_fact("group limit", group, "none")}},
                 {}};
-  const std::int64_t usable = std::min(available.value_or(kGiB * 1024), group.value_or(kGiB * 1024));
+  const std::int64_t usable =
+      std::min(available.value_or(kGiB * 1024), group.value_or(kGiB * 1024));
   if (usable < 2 * kGiB) {
     looked.findings.push_back(
         {"only " + format_bytes(usable) + " of memory can be used",
@@ -126,10 +127,10 @@ Looked limit_facts(int num_ranks) {
     looked.findings.push_back({"a stack of " + format_bytes(*stack), "ulimit -s 8192"});
   }
   if (num_ranks > 1 && shared && *shared < 64 * kMiB) {
-    looked.findings.push_back(
-        {"only " + format_bytes(*shared) + " free in /dev/shm, through which MPI's ranks of one "
-         "host talk",
-         "start the container with a larger one (docker run --shm-size=1g)"});
+    looked.findings.push_back({"only " + format_bytes(*shared) +
+                                   " free in /dev/shm, through which MPI's ranks of one "
+                                   "host talk",
+                               "start the container with a larger one (docker run --shm-size=1g)"});
   }
   return looked;
 }
@@ -139,16 +140,16 @@ FactSection bandwidth_facts(comm::Communicator& communicator) {
   const std::int64_t floats = kBandwidthBytes / 4;
   const comm::Buffer whole(comm::Device{}, static_cast<std::size_t>(kBandwidthBytes) * size,
                            comm::Fill::kZero);
-  const double gather = seconds_of(
-      communicator, [&] { communicator.all_gather(whole.as<float>())->wait(); });
+  const double gather =
+      seconds_of(communicator, [&] { communicator.all_gather(whole.as<float>())->wait(); });
   const auto piece = [&](int index) {
     return whole.as<float>(static_cast<std::size_t>(kBandwidthBytes) * index,
                            static_cast<std::size_t>(floats));
   };
   const std::vector<comm::Message> sends = {{(rank + 1) % size, piece(0)}};
   const std::vector<comm::Message> receives = {{(rank + size - 1) % size, piece(1)}};
-  const double ring = seconds_of(
-      communicator, [&] { communicator.exchange(sends, receives, 0)->wait(); });
+  const double ring =
+      seconds_of(communicator, [&] { communicator.exchange(sends, receives, 0)->wait(); });
   return {"bandwidth",
           {rate_fact("all-gather", kBandwidthBytes * (size - 1), gather),
            rate_fact("exchange", kBandwidthBytes, ring)}};

@@ -35,25 +35,25 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
     OpenOptions open{options.split, fields_of(config.model.name),
                      config.model.num_classes.value_or(0)};
     dataset = open_dataset(config.data, open);
-    network = std::make_unique<Network>(
-        config, config.model.num_classes.value_or(dataset->num_classes()), dataset->channels(),
-        stream, context.communicator.size(), false);
+    network =
+        std::make_unique<Network>(config, config.model.num_classes.value_or(dataset->num_classes()),
+                                  dataset->channels(), stream, context.communicator.size(), false);
   });
   const auto notify = [&](const std::string& line) {
     if (context.is_root()) std::fprintf(stderr, "%s\n", line.c_str());
   };
   const Weights weights = open_weights(options.checkpoint, config.eval.weights == EvalWeights::kEma,
                                        context.communicator, notify);
-  agree(context.communicator, [&] {
-    load_weights(network->storage(), weights.tensors, {.source = weights.source});
-  });
-  const Evaluation evaluation = evaluate(
-      {config, *network, *dataset, context.communicator, context.progress, threads});
+  agree(context.communicator,
+        [&] { load_weights(network->storage(), weights.tensors, {.source = weights.source}); });
+  const Evaluation evaluation =
+      evaluate({config, *network, *dataset, context.communicator, context.progress, threads});
   agree(context.communicator, [&] {
     if (!context.is_root()) return;
     const std::filesystem::path out =
-        options.out.empty() ? std::filesystem::path("runs") / config.name / ("eval-" + options.split)
-                            : std::filesystem::path(options.out);
+        options.out.empty()
+            ? std::filesystem::path("runs") / config.name / ("eval-" + options.split)
+            : std::filesystem::path(options.out);
     write_evaluation(evaluation, *dataset, out);
     draw_predictions(config, *dataset, evaluation, out / "predictions.png");
     std::printf("%s\nwritten to %s\n", metrics_text(evaluation.metrics).c_str(),
@@ -65,8 +65,9 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
 
 void add_eval(CLI::App& app, const CommandContext& context) {
   auto* verb = app.add_subcommand("eval", "evaluate a checkpoint on a split");
-  verb->footer("Example: mpirun -np 2 ridgeline eval configs/retinanet_r18_fpn_bccd.yaml "
-               "--checkpoint runs/retinanet_r18_fpn_bccd/checkpoints/best --split test");
+  verb->footer(
+      "Example: mpirun -np 2 ridgeline eval configs/retinanet_r18_fpn_bccd.yaml "
+      "--checkpoint runs/retinanet_r18_fpn_bccd/checkpoints/best --split test");
   auto options = std::make_shared<EvalOptions>();
   add_config_arguments(*verb, options->config);
   verb->add_option("--checkpoint", options->checkpoint,

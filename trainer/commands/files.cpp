@@ -41,8 +41,8 @@ void run_score(const ScoreOptions& options, const CommandContext& context) {
   const Metrics metrics =
       boxes ? score_detections({options.annotations, options.detections,
                                 options.type == "segm" ? IouType::kMask : IouType::kBox})
-            : score_labels({options.labels, options.predictions, options.num_classes,
-                            options.ignore});
+            : score_labels(
+                  {options.labels, options.predictions, options.num_classes, options.ignore});
   print(context, report_score(metrics, options.out));
 }
 
@@ -50,8 +50,9 @@ void run_score(const ScoreOptions& options, const CommandContext& context) {
 
 void add_score(CLI::App& app, const CommandContext& context) {
   auto* verb = app.add_subcommand("score", "metrics of results files; needs no model");
-  verb->footer("Example: ridgeline score --annotations instances_val.json --detections "
-               "detections.json --type bbox");
+  verb->footer(
+      "Example: ridgeline score --annotations instances_val.json --detections "
+      "detections.json --type bbox");
   auto options = std::make_shared<ScoreOptions>();
   verb->add_option("--annotations", options->annotations, "COCO ground truth");
   verb->add_option("--detections", options->detections, "COCO results file");
@@ -98,13 +99,15 @@ void add_data(CLI::App& app, const CommandContext& context) {
 void add_config(CLI::App& app, const CommandContext& context) {
   auto* verb = app.add_subcommand("config", "show, check or explain configurations");
   verb->require_subcommand(1);
-  verb->footer("Example: ridgeline config show configs/retinanet_r50_fpn_coco.yaml optimizer.lr=0.02");
+  verb->footer(
+      "Example: ridgeline config show configs/retinanet_r50_fpn_coco.yaml optimizer.lr=0.02");
   struct Verb {
     const char *name, *help;
     std::string (*text)(const std::string&, std::span<const std::string>);
   };
-  for (const Verb& v : {Verb{"show", "the resolved file with the origin of each value", config_show},
-                        Verb{"check", "errors only", config_check}}) {
+  for (const Verb& v :
+       {Verb{"show", "the resolved file with the origin of each value", config_show},
+        Verb{"check", "errors only", config_check}}) {
     auto* nested = verb->add_subcommand(v.name, v.help);
     auto arguments = std::make_shared<ConfigArguments>();
     add_config_arguments(*nested, *arguments);

@@ -65,9 +65,7 @@ class JsonWriter {
   }
 
  private:
-  void key(std::string_view name) {
-    writer_.Key(name.data(), static_cast<unsigned>(name.size()));
-  }
+  void key(std::string_view name) { writer_.Key(name.data(), static_cast<unsigned>(name.size())); }
 
   rapidjson::StringBuffer buffer_;
   rapidjson::PrettyWriter<rapidjson::StringBuffer> writer_;

@@ -48,11 +48,14 @@ void run_params(const ConfigArguments& arguments, bool json, const CommandContex
 ParamsReport params_report(const Config& config, int num_classes,
                            std::optional<double> steps_per_epoch) {
   const auto model = configured_model(config, num_classes);
-  const models::Plan plan = make_plan(
-      *model, micro_batch_shape(config, 0, num_channels(config.data.format)), {});
+  const models::Plan plan =
+      make_plan(*model, micro_batch_shape(config, 0, num_channels(config.data.format)), {});
   ParamsReport report{config.name, config.optimizer.lr};
   report.total.group = "total";
-  for (const LedgerEntry& entry : make_ledger(*plan.layout, config.regularization)) {
+  const std::vector<LedgerEntry> ledger = make_ledger(*plan.layout, config.regularization);
+  for (const models::Parameter& parameter : plan.graph->parameters()) {
+    const LedgerEntry& entry =
+        ledger[static_cast<std::size_t>(plan.layout->by_name.at(parameter.name))];
     ParameterRow row{entry, entry.parameter.shape.count()};
     if (shrinks_by_constant(entry, config.optimizer)) {
       row.shrink =
@@ -75,8 +78,9 @@ ParamsReport params_report(const Config& config, int num_classes,
 
 void add_params(CLI::App& app, const CommandContext& context) {
   auto* verb = app.add_subcommand("params", "the ledger: what decays each parameter by how much");
-  verb->footer("Example: ridgeline params configs/retinanet_r18_fpn_shapes.yaml "
-               "regularization.l2=1e-3");
+  verb->footer(
+      "Example: ridgeline params configs/retinanet_r18_fpn_shapes.yaml "
+      "regularization.l2=1e-3");
   auto arguments = std::make_shared<ConfigArguments>();
   auto json = std::make_shared<bool>(false);
   add_config_arguments(*verb, *arguments);

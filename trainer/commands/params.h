@@ -27,8 +27,8 @@ struct GroupTotal {
 struct ParamsReport {
   std::string name;  // of the run
   double lr = 0;
-  std::vector<ParameterRow> rows;   // in the order of the layout
-  std::vector<GroupTotal> groups;   // in order of first appearance
+  std::vector<ParameterRow> rows;  // in the order of the network
+  std::vector<GroupTotal> groups;  // in order of first appearance
   GroupTotal total;
 };
 

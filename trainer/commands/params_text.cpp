@@ -83,10 +83,19 @@ std::string group_table(const ParamsReport& report) {
 }  // namespace
 
 std::string params_text(const ParamsReport& report) {
-  TextTable table({{"parameter"}, {"shape"}, {"group"}, {"l2", Align::kRight},
-                   {"gradient", Align::kRight}, {"l1", Align::kRight}, {"mode"},
-                   {"lr x", Align::kRight}, {"state"}, {"shrink/step", Align::kRight},
-                   {"half-life", Align::kRight}, {"epochs", Align::kRight}, {"decided by"}});
+  TextTable table({{"parameter"},
+                   {"shape"},
+                   {"group"},
+                   {"l2", Align::kRight},
+                   {"gradient", Align::kRight},
+                   {"l1", Align::kRight},
+                   {"mode"},
+                   {"lr x", Align::kRight},
+                   {"state"},
+                   {"shrink/step", Align::kRight},
+                   {"half-life", Align::kRight},
+                   {"epochs", Align::kRight},
+                   {"decided by"}});
   bool scale_invariant = false, depends = false;
   for (const ParameterRow& row : report.rows) {
     text_row(row, table);
@@ -96,10 +105,12 @@ std::string params_text(const ParamsReport& report) {
   std::string text = table.text() + "\n" + group_table(report) + "\n";
   text += fmt::format(
       "gradient: c of the decay gradient c w. shrink/step: share of a weight that decay alone "
-      "removes at lr {:g}, its schedule aside;\n  half-life in steps.\n", report.lr);
+      "removes at lr {:g}, its schedule aside;\n  half-life in steps.\n",
+      report.lr);
   if (depends) {
-    text += "depends: this rule divides a coupled decay by the gradient's own scale, so no "
-            "constant exists; mode decoupled has one.\n";
+    text +=
+        "depends: this rule divides a coupled decay by the gradient's own scale, so no "
+        "constant exists; mode decoupled has one.\n";
   }
   if (scale_invariant) text += kScaleInvariantNote;
   return text;

@@ -43,9 +43,10 @@ std::string state_list(const Config& config) {
 
 std::string update_gate(const Config& config) {
   if (config.clip.norm > 0) {
-    return fmt::format("after the global norm (clip.norm {:g}): no bucket is updated before every "
-                       "gradient is known",
-                       config.clip.norm);
+    return fmt::format(
+        "after the global norm (clip.norm {:g}): no bucket is updated before every "
+        "gradient is known",
+        config.clip.norm);
   }
   if (config.optimizer.name == OptimizerName::kLars) {
     return "at once, after the norms of the bucket's own tensors (lars)";
@@ -133,8 +134,7 @@ std::string plan_text(const Config& config, const PlanArguments& arguments) {
   models::PlanOptions options{arguments.device, arguments.ranks, true};
   std::string text;
   for (std::size_t b = 0; b < config.data.size.size(); ++b) {
-    const models::BatchShape shape =
-        micro_batch_shape(config, b, num_channels(config.data.format));
+    const models::BatchShape shape = micro_batch_shape(config, b, num_channels(config.data.format));
     const models::Plan plan = make_plan(*model, shape, options);
     if (b == 0) {
       options.layout = plan.layout;

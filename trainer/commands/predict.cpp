@@ -128,9 +128,8 @@ class Predictor {
     };
     const Weights weights = open_weights(
         options_.checkpoint, config_.eval.weights == EvalWeights::kEma, communicator_, notify);
-    agree(communicator_, [&] {
-      load_weights(network_->storage(), weights.tensors, {.source = weights.source});
-    });
+    agree(communicator_,
+          [&] { load_weights(network_->storage(), weights.tensors, {.source = weights.source}); });
   }
 
   // This rank's share of the images.
@@ -185,8 +184,9 @@ struct Options {
 void run_verb(const Options& options, const CommandContext& context) {
   const PredictWords words = divide_words(options.words);
   if (words.images.empty()) {
-    throw AgreedError(comm::ExitCode::kUsage, "predict: no image given; name the files behind the "
-                                              "configuration");
+    throw AgreedError(comm::ExitCode::kUsage,
+                      "predict: no image given; name the files behind the "
+                      "configuration");
   }
   const Config config =
       load_agreed_config({options.config, words.overrides}, context.communicator).config;
@@ -249,8 +249,9 @@ std::vector<Prediction> run_predict(const Config& config, const PredictOptions& 
 
 void add_predict(CLI::App& app, const CommandContext& context) {
   auto* verb = app.add_subcommand("predict", "detections on image files, as JSON and as pictures");
-  verb->footer("Example: ridgeline predict configs/retinanet_r18_fpn_bccd.yaml --checkpoint "
-               "runs/retinanet_r18_fpn_bccd/checkpoints/best --out predictions a.jpg b.jpg");
+  verb->footer(
+      "Example: ridgeline predict configs/retinanet_r18_fpn_bccd.yaml --checkpoint "
+      "runs/retinanet_r18_fpn_bccd/checkpoints/best --out predictions a.jpg b.jpg");
   auto options = std::make_shared<Options>();
   verb->add_option("CONFIG", options->config, "configuration file (YAML)")->required();
   verb->add_option("IMAGE", options->words, "image files; KEY=VALUE overrides may stand among them")

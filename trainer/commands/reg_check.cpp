@@ -32,10 +32,10 @@ constexpr double kCoefficientTolerance = 1e-4;  // of a derivative taken through
 // Sums over one group of the ledger.
 struct GroupSums {
   const LedgerEntry* entry = nullptr;
-  double squares = 0;             // sum w^2
+  double squares = 0;                 // sum w^2
   double expected = 0, measured = 0;  // sum (w - w') w
   double expected_zeros = 0, zeros = 0, elements = 0;
-  double moved = 0;               // largest |w - w'|
+  double moved = 0;                    // largest |w - w'|
   double state = 0, state_weight = 0;  // least squares of the state on |w| or w^2
   bool ok = true;
 };
@@ -48,9 +48,7 @@ bool near(double expected, double measured, double tolerance) {
 class Subject {
  public:
   Subject(const Config& config, int num_classes)
-      : config_(config),
-        communicator_(comm::single_communicator()),
-        stream_(comm::Device{}, 1) {
+      : config_(config), communicator_(comm::single_communicator()), stream_(comm::Device{}, 1) {
     const auto model = configured_model(config, num_classes);
     layout_ = make_plan(*model, micro_batch_shape(config, 0, num_channels(config.data.format)), {})
                   .layout;
@@ -172,8 +170,9 @@ class RegCheck {
       group.zeros += after[i] == 0.0f ? 1 : 0;
       group.elements += 1;
       group.moved = std::max(group.moved, std::abs(w - after[i]));
-      group.ok = group.ok && std::abs(after[i] - wanted[i]) <=
-                                 kWeightTolerance * std::abs(w) + kChangeTolerance * std::abs(change);
+      group.ok =
+          group.ok && std::abs(after[i] - wanted[i]) <=
+                          kWeightTolerance * std::abs(w) + kChangeTolerance * std::abs(change);
     }
   }
 
@@ -260,10 +259,11 @@ void run_verb(const ConfigArguments& arguments, const CommandContext& context) {
     std::fputs(reg_check_text(report).c_str(), stdout);
     for (const RegRow& row : report.rows) {
       if (row.ok) continue;
-      comm::fail(comm::ExitCode::kBug,
-                 "reg-check: group '{}': {}: the ledger says {:.9g}, the update did {:.9g}; this is "
-                 "a bug of this program: report it with the configuration",
-                 row.group, row.quantity, row.expected, row.measured);
+      comm::fail(
+          comm::ExitCode::kBug,
+          "reg-check: group '{}': {}: the ledger says {:.9g}, the update did {:.9g}; this is "
+          "a bug of this program: report it with the configuration",
+          row.group, row.quantity, row.expected, row.measured);
     }
   });
 }
@@ -279,23 +279,25 @@ RegCheckReport reg_check(const Config& claimed, const Config& updated, int num_c
 }
 
 std::string reg_check_text(const RegCheckReport& report) {
-  TextTable table({{"group"}, {"quantity"}, {"ledger", Align::kRight}, {"update", Align::kRight},
-                   {"ok"}});
+  TextTable table(
+      {{"group"}, {"quantity"}, {"ledger", Align::kRight}, {"update", Align::kRight}, {"ok"}});
   for (const RegRow& row : report.rows) {
     table.row({row.group, row.quantity, fmt::format("{:.6g}", row.expected),
                fmt::format("{:.6g}", row.measured), row.ok ? "yes" : "NO"});
   }
-  return fmt::format("One update by {} with zero gradients; every lambda times {:.6g}, so that decay "
-                     "stands clear of rounding.\n",
-                     report.rule, report.amplified) +
+  return fmt::format(
+             "One update by {} with zero gradients; every lambda times {:.6g}, so that decay "
+             "stands clear of rounding.\n",
+             report.rule, report.amplified) +
          table.text() + (report.ok() ? "the update does what the ledger says\n" : "");
 }
 
 void add_reg_check(CLI::App& app, const CommandContext& context) {
   auto* verb = app.add_subcommand(
       "reg-check", "by finite differences: the update decays by exactly what the ledger says");
-  verb->footer("Example: ridgeline reg-check configs/retinanet_r18_fpn_shapes.yaml "
-               "regularization.mode=loss");
+  verb->footer(
+      "Example: ridgeline reg-check configs/retinanet_r18_fpn_shapes.yaml "
+      "regularization.mode=loss");
   auto arguments = std::make_shared<ConfigArguments>();
   add_config_arguments(*verb, *arguments);
   verb->callback([=, &context] { run_verb(*arguments, context); });

@@ -16,8 +16,8 @@ struct RegRow {
 
 struct RegCheckReport {
   std::vector<RegRow> rows;
-  std::string rule;     // name of the optimizer
-  double amplified = 1; // factor on every lambda, so that decay stands clear of rounding
+  std::string rule;      // name of the optimizer
+  double amplified = 1;  // factor on every lambda, so that decay stands clear of rounding
   bool ok() const;
 };
 

@@ -59,11 +59,14 @@ ExpectedUpdate::Element ExpectedUpdate::step(double w, double d, double lr, doub
   const OptimizerConfig& o = config_.optimizer;
   const double size = std::abs(d);
   switch (o.name) {
-    case OptimizerName::kSgd: return {w - lr * (o.nesterov ? (1 + o.momentum) * d : d), lr};
-    case OptimizerName::kLars: return {w - lr * trust * d, lr};
+    case OptimizerName::kSgd:
+      return {w - lr * (o.nesterov ? (1 + o.momentum) * d : d), lr};
+    case OptimizerName::kLars:
+      return {w - lr * trust * d, lr};
     case OptimizerName::kAdam:
     case OptimizerName::kAdamw:
-    case OptimizerName::kAdagrad: return {w - lr * d / (size + o.eps), lr / (size + o.eps)};
+    case OptimizerName::kAdagrad:
+      return {w - lr * d / (size + o.eps), lr / (size + o.eps)};
     case OptimizerName::kRmsprop: {
       const double average = std::sqrt(1 - o.alpha) * size + o.eps;
       return {w - lr * d / average, lr / average};

@@ -64,11 +64,14 @@ void fill_synthetic(models::Executable& executable, int num_classes) {
     fill_boxes(boxes, static_cast<float>(image.shape[2]), static_cast<float>(image.shape[3]));
     fill_classes(executable.input("labels"), 3, 1, num_classes);
     const models::Tensor count = executable.input("count");
-    const auto boxes_an_image = static_cast<std::int32_t>(std::min<std::int64_t>(kBoxes, boxes.shape[1]));
+    const auto boxes_an_image =
+        static_cast<std::int32_t>(std::min<std::int64_t>(kBoxes, boxes.shape[1]));
     std::fill_n(count.as<std::int32_t>(), count.shape.count(), boxes_an_image);
   }
-  if (const models::Tensor map = executable.input("label_map")) fill_classes(map, 4, 0, num_classes);
-  if (const models::Tensor label = executable.input("label")) fill_classes(label, 5, 0, num_classes);
+  if (const models::Tensor map = executable.input("label_map"))
+    fill_classes(map, 4, 0, num_classes);
+  if (const models::Tensor label = executable.input("label"))
+    fill_classes(label, 5, 0, num_classes);
 }
 
 }  // namespace trainer

@@ -7,9 +7,11 @@
 namespace trainer {
 
 void add_train(CLI::App& app, const CommandContext& context) {
-  auto* verb = app.add_subcommand("train", "train a model; continues by itself after an interruption");
-  verb->footer("Example: mpirun -np 8 ridgeline train configs/retinanet_r50_fpn_coco.yaml "
-               "--init-backbone resnet50.h5 optimizer.lr=0.02");
+  auto* verb =
+      app.add_subcommand("train", "train a model; continues by itself after an interruption");
+  verb->footer(
+      "Example: mpirun -np 8 ridgeline train configs/retinanet_r50_fpn_coco.yaml "
+      "--init-backbone resnet50.h5 optimizer.lr=0.02");
   auto arguments = std::make_shared<ConfigArguments>();
   auto options = std::make_shared<TrainingOptions>();
   auto out = std::make_shared<std::string>();

@@ -221,8 +221,8 @@ TEST(Shrink, IsWhatTheUpdateDoesAtRest) {
       const double before = solo.weight();
       for (int step = 0; step < 100; ++step) solo.step({}, 0.01);
       const double shrink = 1.0 - std::pow(solo.weight() / before, 0.01);
-      const double promised = shrink_per_step(solo.optimizer().ledger()[0], setup.rule,
-                                              setup.regularization, 0.01);
+      const double promised =
+          shrink_per_step(solo.optimizer().ledger()[0], setup.rule, setup.regularization, 0.01);
       EXPECT_NEAR(shrink, promised, 0.01 * promised) << to_string(mode) << " " << to_string(scale);
     }
   }

@@ -24,8 +24,8 @@ const std::vector<std::vector<std::vector<float>>>& gradient_pool() {
     for (int i = 0; i < kNumGradients; ++i) {
       for (const Parameter& p : awkward_parameters()) {
         const auto count = static_cast<std::size_t>(p.shape.count());
-        made[i].push_back(goldens::values(7, p.name + ":" + std::to_string(i), count,
-                                          {0.05f, 0.5f}));
+        made[i].push_back(
+            goldens::values(7, p.name + ":" + std::to_string(i), count, {0.05f, 0.5f}));
       }
     }
     return made;
@@ -51,9 +51,9 @@ void fill(ParameterStorage& storage, const Snapshot* from) {
   for (const models::ParameterSlot& slot : storage.layout->slots) {
     const std::string& name = slot.parameter.name;
     const auto count = static_cast<std::size_t>(slot.size);
-    std::ranges::copy(from ? from->parameters.at(name)
-                           : goldens::values(3, name, count, {0.0f, 1.0f}),
-                      values_of(storage, slot).begin());
+    std::ranges::copy(
+        from ? from->parameters.at(name) : goldens::values(3, name, count, {0.0f, 1.0f}),
+        values_of(storage, slot).begin());
   }
 }
 
@@ -248,9 +248,9 @@ SoloOptimizer::SoloOptimizer(const OptimizerSetup& setup, const std::vector<Para
                              const std::vector<Parameter>& untrained)
     : communicator_(comm::single_communicator()),
       stream_(comm::Device{}),
-      storage_(std::make_shared<const ParameterLayout>(
-                   make_parameter_layout(trained, untrained, 1)),
-               comm::Device{}),
+      storage_(
+          std::make_shared<const ParameterLayout>(make_parameter_layout(trained, untrained, 1)),
+          comm::Device{}),
       optimizer_(storage_, *communicator_, stream_, setup) {}
 
 namespace {

@@ -48,7 +48,7 @@ TEST(LearningRate, StepsAtMilestonesInEpochs) {
   };
   EXPECT_DOUBLE_EQ(at(121), 1.0);
   EXPECT_DOUBLE_EQ(at(122), 0.5);
-  EXPECT_DOUBLE_EQ(at(167), 0.5);   // 22 x 7.625 = 167.75
+  EXPECT_DOUBLE_EQ(at(167), 0.5);  // 22 x 7.625 = 167.75
   EXPECT_DOUBLE_EQ(at(168), 0.25);
 }
 

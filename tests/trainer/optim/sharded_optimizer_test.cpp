@@ -30,10 +30,9 @@ OptimizerSetup setup_of(const Case& c, std::int64_t num_micro_batches) {
   setup.rule = c.rule;
   setup.num_micro_batches = num_micro_batches;
   setup.regularization.l2 = 0.02;
-  std::vector<Rule> rules{rule("*.conv1.weight", DecayMode::kLoss, 0.05),
-                          rule("*.conv2.*", DecayMode::kDecoupled, 0.3),
-                          rule("*bias", DecayMode::kCoupled, 0.0),
-                          rule("fpn.*", DecayMode::kCoupled, 0.01)};
+  std::vector<Rule> rules{
+      rule("*.conv1.weight", DecayMode::kLoss, 0.05), rule("*.conv2.*", DecayMode::kDecoupled, 0.3),
+      rule("*bias", DecayMode::kCoupled, 0.0), rule("fpn.*", DecayMode::kCoupled, 0.01)};
   rules[2].lr_scale = 2.0;
   rules[3].l1 = 0.1;
   setup.regularization.rules = rules;
@@ -128,6 +127,9 @@ TEST(ShardedOptimizer, FastIsCloseToExactOverManySteps) {
         }
       }
       EXPECT_LT(worst, 2e-6) << ranks;
+      if (ranks == 3) {
+        EXPECT_GT(worst, 0);  // another order: these tests can tell
+      }
       EXPECT_NEAR(exact.report.grad_norm, fast.report.grad_norm, 1e-5 * exact.report.grad_norm);
     }
   }

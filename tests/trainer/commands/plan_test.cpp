@@ -1,0 +1,102 @@
+#include "trainer/commands/plan.h"
+
+#include <gmock/gmock.h>
+
+#include <regex>
+
+#include "comm/error.h"
+#include "tests/trainer/commands/command_fixture.h"
+
+namespace trainer {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+std::string text_of(int ranks, const std::vector<std::string>& overrides = {}) {
+  return plan_text(small_config(overrides), {comm::DeviceKind::kCpu, ranks});
+}
+
+double bytes_a_rank(const std::string& text) {
+  std::smatch match;
+  if (!std::regex_search(text, match, std::regex("(\\d+) bytes a rank"))) return -1;
+  return std::stod(match[1]);
+}
+
+TEST(Plan, IsAPureFunctionOfItsArguments) {
+  for (int ranks : {1, 2, 8}) EXPECT_EQ(text_of(ranks), text_of(ranks)) << ranks;
+  EXPECT_NE(text_of(1), text_of(2));
+}
+
+TEST(Plan, OptimizerMemoryFallsAsOneOverTheRanks) {
+  const double one = bytes_a_rank(text_of(1));
+  ASSERT_GT(one, 1e6);
+  for (int ranks : {2, 3, 8}) {
+    EXPECT_NEAR(bytes_a_rank(text_of(ranks)) * ranks / one, 1.0, 0.005) << ranks;
+  }
+}
+
+TEST(Plan, CountsEveryStateOfTheRule) {
+  const double sgd = bytes_a_rank(text_of(2));
+  EXPECT_EQ(bytes_a_rank(text_of(2, {"optimizer.name=adam"})), 2 * sgd);
+  EXPECT_EQ(bytes_a_rank(text_of(2, {"ema.decay=0.999"})), 2 * sgd);
+  EXPECT_EQ(bytes_a_rank(text_of(2, {"optimizer.momentum=0"})), 0);
+  EXPECT_EQ(bytes_a_rank(text_of(2, {"optimizer.name=lars", "optimizer.momentum=0"})), sgd);
+}
+
+TEST(Plan, SaysWhenABucketMayBeUpdated) {
+  EXPECT_THAT(text_of(1), HasSubstr("update gate: at once"));
+  EXPECT_THAT(text_of(1, {"clip.norm=10"}),
+              HasSubstr("update gate: after the global norm (clip.norm 10)"));
+  EXPECT_THAT(text_of(1, {"optimizer.name=lars"}), HasSubstr("norms of the bucket's own"));
+}
+
+TEST(Plan, ListsTheSubtreesThatEachRankSends) {
+  const std::string text = text_of(3);  // 8 micro-batches over 3 ranks: 0-1, 2-4, 5-7
+  EXPECT_THAT(text, HasSubstr("rank 0: micro-batches [0, 2); sends sums over [0, 2)\n"));
+  EXPECT_THAT(text, HasSubstr("rank 1: micro-batches [2, 5); sends sums over [2, 4) [4, 5)\n"));
+  EXPECT_THAT(text, HasSubstr("rank 2: micro-batches [5, 8); sends sums over [5, 6) [6, 8)\n"));
+  EXPECT_THAT(text_of(3, {"runtime.reduction=fast"}), Not(HasSubstr("sends sums")));
+}
+
+TEST(Plan, ShowsEveryShapeBucketOverOneLayout) {
+  const std::string text = text_of(1, {"data.size=[[64, 96], [96, 64]]"});
+  EXPECT_THAT(text, HasSubstr("size 1 of 2: 64 x 96"));
+  EXPECT_THAT(text, HasSubstr("size 2 of 2: 96 x 64"));
+  EXPECT_THAT(text, HasSubstr("image[1x3x96x64]"));
+}
+
+TEST(Plan, NeedsNoDevice) {
+  const std::string text = plan_text(small_config(), {comm::DeviceKind::kCuda, 2});
+  EXPECT_THAT(text, HasSubstr("training on cuda, 2 ranks"));
+  EXPECT_THAT(text, HasSubstr("reduction: fast"));
+}
+
+TEST(Plan, RefusesMoreRanksThanMicroBatches) {
+  try {
+    text_of(9);
+    FAIL();
+  } catch (const comm::Error& e) {
+    EXPECT_EQ(e.code(), comm::ExitCode::kConfig);
+    EXPECT_THAT(e.what(), HasSubstr("at most 8 ranks"));
+    EXPECT_THAT(e.what(), HasSubstr("train.micro_batch"));
+  }
+}
+
+TEST(Plan, NamesTheKeyWithoutWhichTheClassesAreUnknown) {
+  const Config config =
+      parse_config(
+          "data: {format: coco, train: {images: a, annotations: b.json}}\ntrain: {epochs: 1}\n",
+          "coco.yaml")
+          .config;
+  try {
+    plan_text(config, {});
+    FAIL();
+  } catch (const comm::Error& e) {
+    EXPECT_EQ(e.code(), comm::ExitCode::kConfig);
+    EXPECT_THAT(e.what(), HasSubstr("model.num_classes"));
+  }
+}
+
+}  // namespace
+}  // namespace trainer
