@@ -14,7 +14,8 @@
 //   parallel_for(stream, n, [=] RIDGELINE_HD(std::int64_t i) { y[i] = max(x[i], 0.0f); });
 // Bodies capture by value (pointers, sizes), never spans' owners. On the host nvcc calls a lambda
 // marked RIDGELINE_HD through a pointer; a struct with a RIDGELINE_HD operator() is inlined, so
-// bodies of few instructions are written as structs, or for ranges (parallel_for_blocks).
+// bodies of few instructions are written as structs, or for ranges (parallel_for_blocks). The type
+// of a body belongs to one .cpp (Invariant: two files, one nvcc's and one not, share no launch).
 namespace comm {
 
 // Elements of the leaves of a reduction, and the lanes that add inside one.

@@ -11,7 +11,9 @@
 
 // Launches of parallel.h for files that nvcc compiles. Grids have a fixed shape by n alone, and no
 // launch uses atomics, so results do not depend on the GPU.
+// The inline namespaces here and in parallel_no_cuda.h keep apart what a program holds of both.
 namespace comm {
+inline namespace with_nvcc {
 
 inline constexpr int kCudaThreads = 256;
 
@@ -94,4 +96,5 @@ inline void cuda_total(StreamView stream, std::int64_t count, const double* sums
   CHECK_CUDA(cudaGetLastError());
 }
 
+}  // namespace with_nvcc
 }  // namespace comm

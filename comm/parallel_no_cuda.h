@@ -7,6 +7,7 @@
 
 // Stand-ins for parallel_cuda.cuh in a file that nvcc did not compile.
 namespace comm {
+inline namespace without_nvcc {
 
 [[noreturn]] inline void fail_without_nvcc() {
   fail(ExitCode::kDevice, "this kernel was compiled for the CPU only; build the cuda preset");
@@ -31,4 +32,5 @@ template <class Body>
   fail_without_nvcc();
 }
 
+}  // namespace without_nvcc
 }  // namespace comm

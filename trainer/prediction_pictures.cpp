@@ -52,7 +52,7 @@ void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
     const std::int64_t id = batch.sample_id[static_cast<std::size_t>(n)];
     tiles.push_back({std::move(image), id < 0 ? "" : dataset.sample(id).name});
   }
-  save(draw_grid(tiles, {4, "A training micro-batch as the network sees it", legend(dataset)}),
+  save(draw_grid(tiles, {4, "Training batch", legend(dataset)}),
        file);
 }
 
@@ -78,7 +78,7 @@ void draw_predictions(const Config&, const Dataset& dataset, const Evaluation& e
     draw_boxes(image, boxes);
     tiles.push_back({std::move(image), dataset.sample(s).name});
   }
-  save(draw_grid(tiles, {4, "Predictions and ground truth", legend(dataset)}), file);
+  save(draw_grid(tiles, {4, "Predictions", legend(dataset)}), file);
 }
 
 void draw_batches(const Config& config, const Dataset& dataset, int count,

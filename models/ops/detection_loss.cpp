@@ -115,6 +115,13 @@ struct AddLevels {
   }
 };
 
+// A body for its writes alone.
+template <typename Body>
+struct Discard {
+  Body body;
+  RIDGELINE_HD void operator()(std::int64_t i) const { body(i); }
+};
+
 // Runs a body over all levels: totals in the forward pass, gradients in the backward pass.
 class LevelKernel : public Kernel {
  public:
@@ -169,11 +176,6 @@ class LevelKernel : public Kernel {
   std::shared_ptr<const AnchorGrid> grid_;
 
  private:
-  template <typename Body>
-  struct Discard {
-    Body body;
-    RIDGELINE_HD void operator()(std::int64_t i) const { body(i); }
-  };
   std::int64_t max_items_ = 0;
 };
 

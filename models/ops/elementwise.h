@@ -10,27 +10,9 @@ namespace models {
 
 inline constexpr std::int64_t kSweep = 16384;  // elements a piece: 64 KiB, stays in L2
 
-// to (+)= from
-struct GiveGradient {
-  const float* from;
-  float* to;
-  bool accumulate;
-  RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
-    if (accumulate) {
-      for (std::int64_t i = begin; i < end; ++i) to[i] += from[i];
-    } else {
-      for (std::int64_t i = begin; i < end; ++i) to[i] = from[i];
-    }
-  }
-};
-
-inline void give_gradient(comm::StreamView stream, const Tensor& from, const Tensor& to,
-                          GradientMode mode) {
-  if (mode == GradientMode::kNone) return;
-  comm::parallel_for_blocks(
-      stream, from.physical_count(), kSweep,
-      GiveGradient{from.f32(), to.f32(), mode == GradientMode::kAccumulate});
-}
+// to (+)= from, as `mode` says.
+void give_gradient(comm::StreamView stream, const Tensor& from, const Tensor& to,
+                   GradientMode mode);
 
 // Channel of physical element i of a rank-4 tensor.
 RIDGELINE_HD inline std::int64_t channel_of(std::int64_t i, const Shape& shape, int block) {

@@ -125,28 +125,28 @@ class GroupNormKernel final : public Kernel {
       : stream_(stream), groups_(groups), eps_(eps) {}
   void forward(const KernelArgs& args) override {
     const Tensor& x = args.inputs[0];
-    comm::parallel_for(stream_, x.shape[0] * groups_,
-                       Forward{geometry(x), x.f32(), args.inputs[1].f32(), args.inputs[2].f32(),
-                               args.outputs[0].f32(), args.outputs[1].f32(), args.outputs[2].f32(),
-                               eps_},
-                       1);
+    comm::parallel_for(
+        stream_, x.shape[0] * groups_,
+        Forward{geometry(x), x.f32(), args.inputs[1].f32(), args.inputs[2].f32(),
+                args.outputs[0].f32(), args.outputs[1].f32(), args.outputs[2].f32(), eps_},
+        1);
   }
   void backward(const KernelArgs& args) override {
     const Tensor& x = args.inputs[0];
     const float *mean = args.outputs[1].f32(), *rstd = args.outputs[2].f32();
     const float* dy = args.doutputs[0].f32();
     if (args.modes[0] != GradientMode::kNone) {
-      comm::parallel_for(stream_, x.shape[0] * groups_,
-                         BackwardData{geometry(x), x.f32(), args.inputs[1].f32(), mean, rstd, dy,
-                                      args.dinputs[0].f32(),
-                                      args.modes[0] == GradientMode::kAccumulate},
-                         1);
+      comm::parallel_for(
+          stream_, x.shape[0] * groups_,
+          BackwardData{geometry(x), x.f32(), args.inputs[1].f32(), mean, rstd, dy,
+                       args.dinputs[0].f32(), args.modes[0] == GradientMode::kAccumulate},
+          1);
     }
-    comm::parallel_for(stream_, x.shape[1],
-                       BackwardParameters{geometry(x), x.shape[0], x.f32(), mean, rstd, dy,
-                                          args.dinputs[1].f32(), args.dinputs[2].f32(),
-                                          args.modes[1], args.modes[2]},
-                       4);
+    comm::parallel_for(
+        stream_, x.shape[1],
+        BackwardParameters{geometry(x), x.shape[0], x.f32(), mean, rstd, dy, args.dinputs[1].f32(),
+                           args.dinputs[2].f32(), args.modes[1], args.modes[2]},
+        4);
   }
 
  private:

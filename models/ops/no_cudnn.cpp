@@ -1,4 +1,4 @@
-// A build without CUDA: asking for a vendor op of that device is an error of the device choice.
+// A build without cuDNN: asking for a vendor op of that device is an error of the device choice.
 #include "models/ops/batch_norm.h"
 #include "models/ops/conv2d.h"
 #include "models/ops/max_pool.h"
@@ -8,7 +8,8 @@ namespace {
 
 [[noreturn]] void absent() {
   comm::fail(comm::ExitCode::kDevice,
-             "this build has no CUDA; build with `launch/build cuda` or set runtime.device=cpu");
+             "this build has no convolutions, pooling and batch norm for GPUs; set "
+             "runtime.device=cpu");
 }
 
 }  // namespace

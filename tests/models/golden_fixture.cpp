@@ -40,8 +40,7 @@ void fill_parameters(Program& program, std::uint64_t seed) {
     const Shape& shape = slot.parameter.shape;
     const std::span<const std::int64_t> extents(shape.extents.data(),
                                                 static_cast<std::size_t>(shape.rank));
-    program.set_parameter(slot.parameter.name,
-                          goldens::state(seed, slot.parameter.name, extents));
+    program.set_parameter(slot.parameter.name, goldens::state(seed, slot.parameter.name, extents));
   }
 }
 

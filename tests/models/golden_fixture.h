@@ -7,7 +7,8 @@
 #include "tests/models/golden_json.h"
 #include "tests/models/ops/op_fixture.h"
 
-// Models with formula weights and inputs, as tests/peers made the goldens (tests/goldens/README.md).
+// Models with formula weights and inputs, as tests/peers made the goldens
+// (tests/goldens/README.md).
 namespace models::testing {
 
 // The retinanet that a golden's "case" describes, with torchvision's anchors.

@@ -42,8 +42,12 @@ Graph small_network(bool training) {
   Graph graph;
   const LayerOptions options{.norm = NormKind::kBatch, .training = training};
   const auto conv = [&](Value x, const std::string& name, int kernel, int stride) {
-    return conv_layer(graph, x, {.name = name, .channels = 20, .kernel = kernel,
-                                 .conv = {.stride = stride, .padding = kernel / 2}, .bias = false},
+    return conv_layer(graph, x,
+                      {.name = name,
+                       .channels = 20,
+                       .kernel = kernel,
+                       .conv = {.stride = stride, .padding = kernel / 2},
+                       .bias = false},
                       options);
   };
   Value x = graph.input("image", {Type::kF32, {1, 3, 32, 32}});

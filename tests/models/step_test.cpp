@@ -1,5 +1,7 @@
 // Properties of whole steps: they allocate nothing, give the same bits again, agree between thread
 // counts and between training and inference.
+#include <omp.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -35,13 +37,14 @@ constexpr BatchShape kShape{.images = 2, .height = 64, .width = 64, .max_boxes =
 struct Step {
   Step(NormKind norm, bool training, int threads, bool direct = true)
       : stream(comm::Device{}, threads) {
+    omp_set_num_threads(threads);  // oneDNN's; it plans for them when a kernel is made
     Graph graph;
     const auto model = make_model(retinanet_options("resnet18", 4, norm, 5));
     training ? model->training(graph, kShape) : model->inference(graph, kShape);
     Plan p = plan(graph, {.training = training});
     storage = std::make_unique<ParameterStorage>(p.layout, comm::Device{});
-    executable = std::make_unique<Executable>(
-        std::move(p), *storage, BindOptions{comm::Device{}, stream.view(), direct});
+    executable = std::make_unique<Executable>(std::move(p), *storage,
+                                              BindOptions{comm::Device{}, stream.view(), direct});
     for (const ParameterSlot& slot : storage->layout->slots) {
       const Shape& shape = slot.parameter.shape;
       const auto v = goldens::state(1, slot.parameter.name,
@@ -59,6 +62,7 @@ struct Step {
     if (tensor) std::copy(v.begin(), v.end(), tensor.as<T>());
   }
   void run() {
+    omp_set_num_threads(stream.view().num_threads());
     StepObserver none;
     executable->run(none, ++version);
   }
@@ -73,8 +77,9 @@ struct Step {
 };
 
 std::string norm_name(const ::testing::TestParamInfo<NormKind>& info) {
-  return info.param == NormKind::kFrozen ? "frozen"
-         : info.param == NormKind::kBatch ? "batch" : "group";
+  return info.param == NormKind::kFrozen  ? "frozen"
+         : info.param == NormKind::kBatch ? "batch"
+                                          : "group";
 }
 
 class WholeStep : public ::testing::TestWithParam<NormKind> {};

@@ -58,8 +58,8 @@ void expect_well_formed(const ParameterLayout& layout, int ranks) {
 
 TEST(ParameterLayout, IsWellFormedForAnyRankCount) {
   for (unsigned seed = 0; seed < 12; ++seed) {
-    const auto trained = random_parameters(seed, 1 + static_cast<int>(seed) * 7,
-                                           seed % 3 == 0 ? 3'000 : 200'000);
+    const auto trained =
+        random_parameters(seed, 1 + static_cast<int>(seed) * 7, seed % 3 == 0 ? 3'000 : 200'000);
     const auto fixed = random_parameters(seed + 100, 3, 5'000);
     std::vector<Parameter> renamed;
     for (Parameter p : fixed) {
@@ -148,8 +148,8 @@ TEST(Buckets, MarkersStandWhereTheyMust) {
 // ready(k) after the last touch of any gradient of bucket k, needed(k) before its first read.
 TEST(Buckets, MarkersEncloseEveryUse) {
   Graph graph = chain(7);
-  const Value again = apply(graph, "again", {graph.input("x", {Type::kF32, kLarge}),
-                                             weight(graph, "6", kLarge)});
+  const Value again =
+      apply(graph, "again", {graph.input("x", {Type::kF32, kLarge}), weight(graph, "6", kLarge)});
   sum_loss(graph, "second", apply(graph, "late", {again, weight(graph, "0", kLarge)}));
   const Plan p = plan(graph, {});
   std::vector<bool> needed(p.layout->buckets.size(), false), ready = needed;

@@ -46,7 +46,8 @@ TEST(Differentiate, EachGradientIsWrittenBeforeItIsRead) {
   Fixture f;
   Value y = f.x;
   for (int i = 0; i < 6; ++i) {
-    const Value branch = apply(f.graph, "conv", {y, weight(f.graph, std::to_string(i % 3), kShape)});
+    const Value branch =
+        apply(f.graph, "conv", {y, weight(f.graph, std::to_string(i % 3), kShape)});
     y = apply(f.graph, "add", {branch, y});
   }
   sum_loss(f.graph, "one", y);

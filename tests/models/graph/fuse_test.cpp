@@ -99,8 +99,7 @@ TEST(Fuse, TheLaterProducerAbsorbsAResidualAdd) {
 // x is the identity path: its producer also feeds the branch, so only the branch can absorb.
 TEST(Fuse, AnIdentityShortcutStaysAValue) {
   Graph graph;
-  const Value x =
-      apply(graph, "stem", {graph.input("x", {Type::kF32, kShape})}, kTakesAll);
+  const Value x = apply(graph, "stem", {graph.input("x", {Type::kF32, kShape})}, kTakesAll);
   const Value branch = apply(graph, "conv", {x}, kTakesAll);
   apply(graph, "relu", {apply(graph, "add", {branch, x})});
   EXPECT_EQ(names(fuse(graph, {})), "stem conv+add0+relu0");

@@ -110,10 +110,18 @@ inline std::string order(const Plan& plan) {
   for (const PlanStep& step : plan.steps) {
     if (!text.empty()) text += " ";
     switch (step.kind) {
-      case StepKind::kForward: text += "f:" + plan.graph->nodes()[step.node].op->name(); break;
-      case StepKind::kBackward: text += "b:" + plan.graph->nodes()[step.node].op->name(); break;
-      case StepKind::kBucketReady: text += "r" + std::to_string(step.bucket); break;
-      case StepKind::kBucketNeeded: text += "n" + std::to_string(step.bucket); break;
+      case StepKind::kForward:
+        text += "f:" + plan.graph->nodes()[step.node].op->name();
+        break;
+      case StepKind::kBackward:
+        text += "b:" + plan.graph->nodes()[step.node].op->name();
+        break;
+      case StepKind::kBucketReady:
+        text += "r" + std::to_string(step.bucket);
+        break;
+      case StepKind::kBucketNeeded:
+        text += "n" + std::to_string(step.bucket);
+        break;
     }
   }
   return text;

@@ -52,8 +52,7 @@ TEST(Layout, FollowersTakeTheOrderOfTheirFirstInput) {
   const Value plain = apply(f.graph, "relu", {f.x});
   apply(f.graph, "add1", {blocked, plain});
   apply(f.graph, "add2", {plain, blocked});
-  EXPECT_EQ(layouts(choose_layouts(f.graph)),
-            "conv:b relu:p reorder:b add1:b reorder:p add2:p");
+  EXPECT_EQ(layouts(choose_layouts(f.graph)), "conv:b relu:p reorder:b add1:b reorder:p add2:p");
 }
 
 TEST(Layout, AnyReadsBothAndWritesPlain) {

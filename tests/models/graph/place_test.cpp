@@ -108,8 +108,8 @@ TEST(Place, ValuesThatLiveTogetherAreApart) {
   std::vector<Interval> arena;
   for (std::size_t v = 0; v < live.size(); ++v) {
     if (p.values[v].storage != Storage::kArena || live[v].first < 0) continue;
-    arena.push_back({p.values[v].spec.shape.count() * 4, live[v].first, live[v].last,
-                     p.values[v].offset});
+    arena.push_back(
+        {p.values[v].spec.shape.count() * 4, live[v].first, live[v].last, p.values[v].offset});
   }
   EXPECT_GT(arena.size(), 20u);
   const std::int64_t sum = expect_placed(arena, p.arena_bytes);

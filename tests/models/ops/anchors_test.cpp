@@ -105,8 +105,8 @@ TEST(BoxIou, KnownValues) {
   const Box unit = {0, 0, 2, 2};
   EXPECT_EQ(box_iou(unit, unit), 1.0f);
   EXPECT_FLOAT_EQ(box_iou(unit, {1, 0, 3, 2}), 1.0f / 3.0f);
-  EXPECT_EQ(box_iou(unit, {2, 0, 4, 2}), 0.0f);    // touching
-  EXPECT_EQ(box_iou(unit, {5, 5, 6, 6}), 0.0f);    // apart
+  EXPECT_EQ(box_iou(unit, {2, 0, 4, 2}), 0.0f);          // touching
+  EXPECT_EQ(box_iou(unit, {5, 5, 6, 6}), 0.0f);          // apart
   EXPECT_EQ(box_iou({1, 1, 1, 1}, {1, 1, 1, 1}), 0.0f);  // 0 / 0
   EXPECT_FLOAT_EQ(box_iou({0, 0, 4, 4}, {1, 1, 3, 3}), 0.25f);
 }
@@ -142,10 +142,9 @@ Matched match(const DeviceCase& device, std::shared_ptr<const AnchorGrid> grid,
   match_anchors(graph, grid, graph.input("boxes", {Type::kF32, {num_images, capacity, 4}}),
                 graph.input("labels", {Type::kI32, per_box}),
                 graph.input("count", {Type::kI32, {num_images}}), low, high);
-  KernelRun run(device, graph,
-                {{{num_images, capacity, 4}, boxes}, {per_box, {}, labels},
-                 {{num_images}, {}, count}},
-                1);
+  KernelRun run(
+      device, graph,
+      {{{num_images, capacity, 4}, boxes}, {per_box, {}, labels}, {{num_images}, {}, count}}, 1);
   run.forward();
   return {run.integers(0), run.integers(1), run.output(2)};
 }
@@ -216,11 +215,12 @@ TEST_P(MatchAnchors, EqualsThePlainMatcher) {
   for (std::size_t i = 0; i < 60; ++i) {
     const float x = random[i * 4], y = random[i * 4 + 1];
     Truth& image = images[i % 2];  // the third image stays empty
-    image.boxes.push_back({x, y, x + 1 + random[i * 4 + 2] * 0.6f, y + 1 + random[i * 4 + 3] * 0.6f});
+    image.boxes.push_back(
+        {x, y, x + 1 + random[i * 4 + 2] * 0.6f, y + 1 + random[i * 4 + 3] * 0.6f});
     image.labels.push_back(static_cast<std::int32_t>(i % 5));
   }
-  for (const auto& [low, high] : {std::pair{0.4f, 0.5f}, std::pair{0.3f, 0.7f},
-                                  std::pair{0.5f, 0.5f}}) {
+  for (const auto& [low, high] :
+       {std::pair{0.4f, 0.5f}, std::pair{0.3f, 0.7f}, std::pair{0.5f, 0.5f}}) {
     const Matched got = match(GetParam(), grid, images, 40, low, high);
     for (std::size_t n = 0; n < images.size(); ++n) {
       const auto expected = plain_matcher(*grid, images[n].boxes, low, high);
@@ -237,8 +237,7 @@ TEST_P(MatchAnchors, EqualsThePlainMatcher) {
 // Two boxes of one place: every anchor takes the first.
 TEST_P(MatchAnchors, TiesGoToTheFirstBox) {
   const auto grid = retinanet_anchors(64, 64);
-  const Matched got =
-      match(GetParam(), grid, {{{{8, 8, 40, 40}, {8, 8, 40, 40}}, {3, 4}}}, 2);
+  const Matched got = match(GetParam(), grid, {{{{8, 8, 40, 40}, {8, 8, 40, 40}}, {3, 4}}}, 2);
   EXPECT_GT(std::count(got.box.begin(), got.box.end(), 0), 0);
   EXPECT_EQ(std::count(got.box.begin(), got.box.end(), 1), 0);
 }
@@ -246,9 +245,9 @@ TEST_P(MatchAnchors, TiesGoToTheFirstBox) {
 // A box too small for any threshold still has its best anchors; one off the anchors has none.
 TEST_P(MatchAnchors, EveryBoxThatTouchesAnAnchorHasOne) {
   const auto grid = retinanet_anchors(64, 64);
-  const Matched got = match(
-      GetParam(), grid, {{{{30, 30, 32, 32}, {2000, 2000, 2010, 2010}, {5, 5, 5, 5}}, {1, 2, 3}}},
-      3);
+  const Matched got =
+      match(GetParam(), grid,
+            {{{{30, 30, 32, 32}, {2000, 2000, 2010, 2010}, {5, 5, 5, 5}}, {1, 2, 3}}}, 3);
   EXPECT_GT(std::count(got.target.begin(), got.target.end(), 1), 0);
   EXPECT_EQ(std::count(got.target.begin(), got.target.end(), 2), 0);
   EXPECT_EQ(std::count(got.target.begin(), got.target.end(), 3), 0);

@@ -95,8 +95,9 @@ TEST_P(ConvSharing, FusedKernelAccumulates) {
     return graph.input(name, {Type::kF32, shape});
   };
   Value y = conv2d(graph, input("x", s), input("w", {20, 20, 3, 3}), input("b", c), kSame);
-  y = frozen_norm(graph, y, {input("gamma", c), input("beta", c), input("mean", c),
-                             input("variance", c)}, 1e-5f);
+  y = frozen_norm(graph, y,
+                  {input("gamma", c), input("beta", c), input("mean", c), input("variance", c)},
+                  1e-5f);
   graph.output("y", relu(graph, add(graph, y, input("residual", s))));
   const Graph fused = fuse(graph, {});
   ASSERT_EQ(fused.nodes().size(), 1u);
@@ -146,9 +147,9 @@ TEST_P(ConvSharing, ShapesAreChecked) {
   const auto conv = [&](const Shape& w, const ConvAttributes& a) {
     conv2d(graph, x, variable(graph, to_string(w), w), std::nullopt, a);
   };
-  EXPECT_THROW(conv({8, 4, 1, 1}, {}), comm::Error);               // channels
-  EXPECT_THROW(conv({8, 8, 7, 7}, {}), comm::Error);               // window over the map
-  EXPECT_THROW(conv({7, 4, 3, 3}, {.groups = 2}), comm::Error);    // groups
+  EXPECT_THROW(conv({8, 4, 1, 1}, {}), comm::Error);             // channels
+  EXPECT_THROW(conv({8, 8, 7, 7}, {}), comm::Error);             // window over the map
+  EXPECT_THROW(conv({7, 4, 3, 3}, {.groups = 2}), comm::Error);  // groups
   EXPECT_NO_THROW(conv({8, 8, 5, 5}, {.padding = 2}));
 }
 

@@ -88,23 +88,27 @@ Graph residual_block() {
   const Value x = relu(graph, variable(graph, "x", {1, 16, 6, 6}));
   const Value w = variable(graph, "w", {16, 16, 3, 3});
   const Value z = conv2d(graph, x, w, std::nullopt, {1, 1, 1, 1});
-  const std::array<Value, 4> statistics = {constant(graph, "gamma", {16}),
-                                           constant(graph, "beta", {16}),
-                                           constant(graph, "mean", {16}),
-                                           constant(graph, "variance", {16})};
-  random_projection_loss(graph, relu(graph, add(graph, frozen_norm(graph, z, statistics, 1e-5f), x)));
+  const std::array<Value, 4> statistics = {
+      constant(graph, "gamma", {16}), constant(graph, "beta", {16}), constant(graph, "mean", {16}),
+      constant(graph, "variance", {16})};
+  random_projection_loss(graph,
+                         relu(graph, add(graph, frozen_norm(graph, z, statistics, 1e-5f), x)));
   return graph;
 }
 
 std::map<std::string, std::vector<float>> residual_values() {
-  return {{"x", values("x", 576, 0.1f, 1.0f)},       {"w", values("w", 2304, -0.1f, 0.1f)},
-          {"gamma", values("gamma", 16, 0.5f, 1.5f)}, {"beta", values("beta", 16)},
-          {"mean", values("mean", 16)},               {"variance", values("var", 16, 0.5f, 2.0f)}};
+  return {{"x", values("x", 576, 0.1f, 1.0f)},
+          {"w", values("w", 2304, -0.1f, 0.1f)},
+          {"gamma", values("gamma", 16, 0.5f, 1.5f)},
+          {"beta", values("beta", 16)},
+          {"mean", values("mean", 16)},
+          {"variance", values("var", 16, 0.5f, 2.0f)}};
 }
 
 TEST_P(Conv2d, FusedBlockHasNumericGradients) {
   Program program(residual_block(), true, GetParam());
-  EXPECT_EQ(program.executable().plan().graph->nodes().size(), 5u)  // relu, reorder, conv, reorder, projection
+  EXPECT_EQ(program.executable().plan().graph->nodes().size(),
+            5u)  // relu, reorder, conv, reorder, projection
       << to_text(program.executable().plan());
   expect_numeric_gradients(program, residual_values(), {"x", "w"}, 5e-3, 1e-3);
 }

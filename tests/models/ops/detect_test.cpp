@@ -13,8 +13,8 @@ std::vector<Box> random_boxes(const std::string& name, int count) {
   const auto v = values(name, count * 4, 0.0f, 40.0f);
   std::vector<Box> boxes;
   for (int i = 0; i < count; ++i) {
-    boxes.push_back({v[i * 4], v[i * 4 + 1], v[i * 4] + 1 + v[i * 4 + 2],
-                     v[i * 4 + 1] + 1 + v[i * 4 + 3]});
+    boxes.push_back(
+        {v[i * 4], v[i * 4 + 1], v[i * 4] + 1 + v[i * 4 + 2], v[i * 4 + 1] + 1 + v[i * 4 + 3]});
   }
   return boxes;
 }
@@ -26,13 +26,14 @@ TEST(Nms, IsTorchvisions) {
     const auto scores = numbers(c["scores"]);
     std::vector<int> order(scores.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return scores[a] > scores[b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return scores[a] > scores[b]; });
     std::vector<Box> boxes;
     std::vector<std::int32_t> labels;
     for (int i : order) {
       const auto b = numbers(c["boxes"][i]);
-      boxes.push_back({static_cast<float>(b[0]), static_cast<float>(b[1]),
-                       static_cast<float>(b[2]), static_cast<float>(b[3])});
+      boxes.push_back({static_cast<float>(b[0]), static_cast<float>(b[1]), static_cast<float>(b[2]),
+                       static_cast<float>(b[3])});
       labels.push_back(c["labels"][i].GetInt());
     }
     std::vector<int> kept;
@@ -90,8 +91,11 @@ class Detect : public ::testing::TestWithParam<DeviceCase> {
     for (std::size_t i = 0; i < 4; ++i) {
       inputs_.push_back(values("head" + std::to_string(i), shapes_[i].count(), -3.0f, 3.0f));
     }
-    options_ = {.num_classes = kClasses, .score_threshold = 0.6f, .per_level = 60,
-                .nms_iou = 0.5f, .capacity = 40};
+    options_ = {.num_classes = kClasses,
+                .score_threshold = 0.6f,
+                .per_level = 60,
+                .nms_iou = 0.5f,
+                .capacity = 40};
   }
   // Levels' logits at 0 and 2, deltas at 1 and 3.
   Found run(int block) {
@@ -102,8 +106,10 @@ class Detect : public ::testing::TestWithParam<DeviceCase> {
     }
     detect(graph, grid_, {v[0], v[2]}, {v[1], v[3]}, kHeight, kWidth, options_);
     KernelRun run(GetParam(), graph,
-                  {{shapes_[0], inputs_[0]}, {shapes_[2], inputs_[2]},
-                   {shapes_[1], inputs_[1]}, {shapes_[3], inputs_[3]}},
+                  {{shapes_[0], inputs_[0]},
+                   {shapes_[2], inputs_[2]},
+                   {shapes_[1], inputs_[1]},
+                   {shapes_[3], inputs_[3]}},
                   block);
     run.forward();
     return {run.output(0), run.output(1), run.integers(2), run.integers(3)};
@@ -137,7 +143,9 @@ class Detect : public ::testing::TestWithParam<DeviceCase> {
           if (score > options_.score_threshold) level.push_back({score, b, k});
         }
       }
-      const auto by_score = [](const Candidate& x, const Candidate& y) { return x.score > y.score; };
+      const auto by_score = [](const Candidate& x, const Candidate& y) {
+        return x.score > y.score;
+      };
       std::stable_sort(level.begin(), level.end(), by_score);
       level.resize(std::min<std::size_t>(level.size(), options_.per_level));
       all.insert(all.end(), level.begin(), level.end());
@@ -188,7 +196,10 @@ TEST_P(Detect, Limits) {
   expect_equals_rule(run(1));
   options_.capacity = 3;  // fewer detections than suppression leaves
   expect_equals_rule(run(1));
-  options_ = {.num_classes = kClasses, .score_threshold = 0.999f, .per_level = 60, .nms_iou = 0.5f,
+  options_ = {.num_classes = kClasses,
+              .score_threshold = 0.999f,
+              .per_level = 60,
+              .nms_iou = 0.5f,
               .capacity = 4};
   const Found none = run(1);
   EXPECT_EQ(none.count, (std::vector<std::int32_t>{0, 0}));

@@ -22,8 +22,8 @@ struct Scene {
   std::int64_t images = 2, capacity = 4;
   std::vector<Level> levels = {{{2, 9 * kClasses, 4, 6}, {2, 36, 4, 6}},
                                {{2, 9 * kClasses, 2, 3}, {2, 36, 2, 3}}};
-  std::shared_ptr<const AnchorGrid> grid = make_anchors(
-      32, 48, std::vector<Shape>{levels[0].logits, levels[1].logits}, kSizes, kRatios);
+  std::shared_ptr<const AnchorGrid> grid =
+      make_anchors(32, 48, std::vector<Shape>{levels[0].logits, levels[1].logits}, kSizes, kRatios);
   std::vector<float> boxes = {4, 4, 40, 30, 10.5, 2, 45, 31, 20, 20, 27, 28, 0, 0, 0, 0,
                               0, 0, 0,  0,  0,    0, 0,  0,  0,  0,  0,  0,  0, 0, 0, 0};
   std::vector<std::int32_t> labels = {1, 2, 0, 0, 0, 0, 0, 0}, count = {3, 0};
@@ -183,8 +183,8 @@ void back_from_level(const std::vector<float>& values, const AnchorGrid& grid, s
 TEST_P(DetectionLoss, IsTorchvisions) {
   const auto document = read_golden("detection.json");
   const auto& golden = document["losses"];
-  const std::vector<Shape> maps = {{2, 1, 8, 12}, {2, 1, 4, 6}, {2, 1, 2, 3}, {2, 1, 1, 2},
-                                   {2, 1, 1, 1}};
+  const std::vector<Shape> maps = {
+      {2, 1, 8, 12}, {2, 1, 4, 6}, {2, 1, 2, 3}, {2, 1, 1, 2}, {2, 1, 1, 1}};
   const auto grid = make_anchors(64, 96, maps, std::vector<int>{32, 64, 128, 256, 512}, kRatios);
   const std::map<std::string, std::int64_t> heads = {{"cls_logits", kClasses},
                                                      {"bbox_regression", 4}};

@@ -25,9 +25,8 @@ void sweep(float low, float high, Use use) {
 
 TEST(FastMath, ExponentialIsWithinTwoUlps) {
   double worst = 0;
-  sweep(-87.0f, 0.0f, [&](float x) {
-    worst = std::max(worst, ulps(exp_of_negative(x), std::exp(double{x})));
-  });
+  sweep(-87.0f, 0.0f,
+        [&](float x) { worst = std::max(worst, ulps(exp_of_negative(x), std::exp(double{x}))); });
   EXPECT_LT(worst, 2.0);
   EXPECT_EQ(exp_of_negative(0.0f), 1.0f);
   EXPECT_EQ(exp_of_negative(-87.5f), 0.0f);
@@ -36,9 +35,8 @@ TEST(FastMath, ExponentialIsWithinTwoUlps) {
 
 TEST(FastMath, LogarithmIsWithinFourUlps) {
   double worst = 0;
-  sweep(0.0f, 1.0f, [&](float z) {
-    worst = std::max(worst, ulps(log1p_of_unit(z), std::log1p(double{z})));
-  });
+  sweep(0.0f, 1.0f,
+        [&](float z) { worst = std::max(worst, ulps(log1p_of_unit(z), std::log1p(double{z}))); });
   EXPECT_LT(worst, 4.0);
   EXPECT_EQ(log1p_of_unit(0.0f), 0.0f);
 }

@@ -33,8 +33,8 @@ inline std::vector<float> values(const std::string& name, std::int64_t count, fl
   std::uint64_t stream = 1469598103934665603ull;
   for (char c : name) stream = (stream ^ static_cast<unsigned char>(c)) * 1099511628211ull;
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto r = comm::philox(7, comm::Purpose::kSynthetic, stream, 0,
-                                static_cast<std::uint32_t>(i / 4));
+    const auto r =
+        comm::philox(7, comm::Purpose::kSynthetic, stream, 0, static_cast<std::uint32_t>(i / 4));
     v[static_cast<std::size_t>(i)] = low + (high - low) * comm::uniform(r.v[i % 4]);
   }
   return v;

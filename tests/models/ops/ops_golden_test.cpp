@@ -29,23 +29,26 @@ std::map<std::string, Rule> rules() {
   using Json = rapidjson::Value;
   std::map<std::string, Rule> all;
   all["upsample_nearest"] = {{"x"}, [](Graph& g, const Values& v, const Json& a) {
-    upsample_nearest(g, v[0], a["size"][0].GetInt(), a["size"][1].GetInt());
-  }};
+                               upsample_nearest(g, v[0], a["size"][0].GetInt(),
+                                                a["size"][1].GetInt());
+                             }};
   all["max_pool"] = {{"x"}, [](Graph& g, const Values& v, const Json& a) {
-    max_pool(g, v[0], integer(a, "kernel"), integer(a, "stride"), integer(a, "padding"));
-  }};
+                       max_pool(g, v[0], integer(a, "kernel"), integer(a, "stride"),
+                                integer(a, "padding"));
+                     }};
   all["conv"] = {{"x", "weight", "bias"}, [](Graph& g, const Values& v, const Json& a) {
-    conv2d(g, v[0], v[1], v[2],
-           {integer(a, "stride"), integer(a, "padding"), integer(a, "dilation")});
-  }};
+                   conv2d(g, v[0], v[1], v[2],
+                          {integer(a, "stride"), integer(a, "padding"), integer(a, "dilation")});
+                 }};
   all["group_norm"] = {{"x", "weight", "bias"}, [](Graph& g, const Values& v, const Json& a) {
-    group_norm(g, v[0], v[1], v[2], integer(a, "groups"), a["eps"].GetFloat());
-  }};
-  all["batch_norm"] = {{"x", "weight", "bias"}, [](Graph& g, const Values& v, const Json& a) {
-    const Shape c = g.shape(v[1]);
-    batch_norm(g, v[0], {v[1], v[2], constant(g, "mean", c), constant(g, "variance", c)},
-               a["eps"].GetFloat());
-  }};
+                         group_norm(g, v[0], v[1], v[2], integer(a, "groups"), a["eps"].GetFloat());
+                       }};
+  all["batch_norm"] = {
+      {"x", "weight", "bias"}, [](Graph& g, const Values& v, const Json& a) {
+        const Shape c = g.shape(v[1]);
+        batch_norm(g, v[0], {v[1], v[2], constant(g, "mean", c), constant(g, "variance", c)},
+                   a["eps"].GetFloat());
+      }};
   return all;
 }
 
@@ -58,7 +61,8 @@ class OpsGolden : public ::testing::TestWithParam<DeviceCase> {
     ASSERT_EQ(got.size(), expected.size());
     double scale = 1;
     for (double e : expected) scale = std::max(scale, std::abs(e));
-    for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 5e-6 * scale) << i;
+    for (std::size_t i = 0; i < got.size(); ++i)
+      ASSERT_NEAR(got[i], expected[i], 5e-6 * scale) << i;
   }
 
   void check(const std::string& name, const rapidjson::Value& golden, const Rule& rule) {
@@ -69,8 +73,8 @@ class OpsGolden : public ::testing::TestWithParam<DeviceCase> {
       const auto& described = golden["inputs"][input.c_str()];
       const Shape shape = shape_of(described["shape"]);
       values.push_back(graph.input(input, {Type::kF32, shape}));
-      inputs.push_back({shape, formula_values(seed_, name + ":" + input, described), {},
-                        input != "x"});
+      inputs.push_back(
+          {shape, formula_values(seed_, name + ":" + input, described), {}, input != "x"});
     }
     rule.build(graph, values, golden["attributes"]);
     for (int block : channel_blocks(GetParam(), inputs[0].shape[1])) {
@@ -92,8 +96,8 @@ class OpsGolden : public ::testing::TestWithParam<DeviceCase> {
   // running <- 0.9 running + 0.1 of the micro-batch's
   void expect_statistics(const std::string& name, const rapidjson::Value& golden,
                          const KernelRun& run) {
-    for (const auto& [key, output] : std::map<std::string, int>{{"running_mean", 1},
-                                                                {"running_var", 3}}) {
+    for (const auto& [key, output] :
+         std::map<std::string, int>{{"running_mean", 1}, {"running_var", 3}}) {
       auto running = formula_values(seed_, name + ":" + key, golden["inputs"][key.c_str()]);
       const auto batch = run.output(output);
       for (std::size_t i = 0; i < running.size(); ++i) {
@@ -134,16 +138,18 @@ TEST_P(OpsGolden, FocalLoss) {
     Graph graph;
     const Shape shape = {1, 1, 1, count};
     const Value x = graph.input("x", {Type::kF32, shape});
-    const Matches matches{graph.input("target", {Type::kI32, {1, count}}), {},
+    const Matches matches{graph.input("target", {Type::kI32, {1, count}}),
+                          {},
                           graph.input("scale", {Type::kF32, {1}})};
     focal_loss(graph, grid, {x}, matches, 1);
     for (int block : channel_blocks(GetParam(), 1)) {
       SCOPED_TRACE(name + std::to_string(block));
-      KernelRun run(GetParam(), graph,
-                    {{shape, formula_values(seed_, std::string(name) + ":x", golden["inputs"]["x"])},
-                     {{1, count}, {}, classes},
-                     {{1}, {1.0f}}},
-                    block);
+      KernelRun run(
+          GetParam(), graph,
+          {{shape, formula_values(seed_, std::string(name) + ":x", golden["inputs"]["x"])},
+           {{1, count}, {}, classes},
+           {{1}, {1.0f}}},
+          block);
       run.forward();
       expect_near(run.output(), golden["outputs"]["loss"]);
       run.backward({1.0f}, {GradientMode::kOverwrite, GradientMode::kNone, GradientMode::kNone});

@@ -61,20 +61,19 @@ Doubles standardise(const Doubles& x, const std::function<std::int64_t(std::size
 
 OpCase batch_norm_case(const Shape& s) {
   const Shape c = {s[1]};
-  return {"batch_norm",
-          {{"x", s, -1.0f, 3.0f}, {"gamma", c, 0.5f, 1.5f}, {"beta", c}},
-          [=](Graph& g, const std::vector<Value>& v) {
-            return batch_norm(g, v[0], {v[1], v[2], constant(g, "m", c), constant(g, "v", c)},
-                              1e-5f);
-          },
-          [=](const std::vector<Doubles>& v) {
-            const auto set = [=](std::size_t i) {
-              return static_cast<std::int64_t>(i) / (s[2] * s[3]) % s[1];
-            };
-            return map_channels(s, standardise(v[0], set, s[1]), [&](std::int64_t k, double z) {
-              return z * v[1][k] + v[2][k];
-            });
-          }};
+  return {
+      "batch_norm",
+      {{"x", s, -1.0f, 3.0f}, {"gamma", c, 0.5f, 1.5f}, {"beta", c}},
+      [=](Graph& g, const std::vector<Value>& v) {
+        return batch_norm(g, v[0], {v[1], v[2], constant(g, "m", c), constant(g, "v", c)}, 1e-5f);
+      },
+      [=](const std::vector<Doubles>& v) {
+        const auto set = [=](std::size_t i) {
+          return static_cast<std::int64_t>(i) / (s[2] * s[3]) % s[1];
+        };
+        return map_channels(s, standardise(v[0], set, s[1]),
+                            [&](std::int64_t k, double z) { return z * v[1][k] + v[2][k]; });
+      }};
 }
 
 OpCase group_norm_case(const Shape& s, int groups) {
@@ -88,9 +87,8 @@ OpCase group_norm_case(const Shape& s, int groups) {
             const auto set = [=](std::size_t i) {
               return static_cast<std::int64_t>(i) / (s[2] * s[3] * s[1] / groups);
             };
-            return map_channels(
-                s, standardise(v[0], set, s[0] * groups),
-                [&](std::int64_t k, double z) { return z * v[1][k] + v[2][k]; });
+            return map_channels(s, standardise(v[0], set, s[0] * groups),
+                                [&](std::int64_t k, double z) { return z * v[1][k] + v[2][k]; });
           }};
 }
 
@@ -113,28 +111,28 @@ OpCase frozen_norm_case(const Shape& s) {
 }
 
 OpCase max_pool_case(const Shape& s, int window, int stride, int padding) {
-  return {"max_pool",
-          {{"x", s}},
-          [=](Graph& g, const std::vector<Value>& v) {
-            return max_pool(g, v[0], window, stride, padding);
-          },
-          [=](const std::vector<Doubles>& v) {
-            Doubles y;
-            const std::int64_t rows = (s[2] + 2 * padding - window) / stride + 1;
-            const std::int64_t columns = (s[3] + 2 * padding - window) / stride + 1;
-            for (std::int64_t plane = 0; plane < s[0] * s[1]; ++plane)
-              for (std::int64_t h = 0; h < rows; ++h)
-                for (std::int64_t w = 0; w < columns; ++w) {
-                  double best = -1e30;
-                  for (std::int64_t i = h * stride - padding; i < h * stride - padding + window; ++i)
-                    for (std::int64_t j = w * stride - padding; j < w * stride - padding + window;
-                         ++j)
-                      if (i >= 0 && j >= 0 && i < s[2] && j < s[3])
-                        best = std::max(best, v[0][(plane * s[2] + i) * s[3] + j]);
-                  y.push_back(best);
-                }
-            return y;
-          }};
+  return {
+      "max_pool",
+      {{"x", s}},
+      [=](Graph& g, const std::vector<Value>& v) {
+        return max_pool(g, v[0], window, stride, padding);
+      },
+      [=](const std::vector<Doubles>& v) {
+        Doubles y;
+        const std::int64_t rows = (s[2] + 2 * padding - window) / stride + 1;
+        const std::int64_t columns = (s[3] + 2 * padding - window) / stride + 1;
+        for (std::int64_t plane = 0; plane < s[0] * s[1]; ++plane)
+          for (std::int64_t h = 0; h < rows; ++h)
+            for (std::int64_t w = 0; w < columns; ++w) {
+              double best = -1e30;
+              for (std::int64_t i = h * stride - padding; i < h * stride - padding + window; ++i)
+                for (std::int64_t j = w * stride - padding; j < w * stride - padding + window; ++j)
+                  if (i >= 0 && j >= 0 && i < s[2] && j < s[3])
+                    best = std::max(best, v[0][(plane * s[2] + i) * s[3] + j]);
+              y.push_back(best);
+            }
+        return y;
+      }};
 }
 
 OpCase upsample_case(const Shape& s, std::int64_t height, std::int64_t width) {

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# launch/run over two hosts: network namespaces joined by a cable, made here and removed at the end.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# shellcheck source=tests/launch/common.sh
+source tests/launch/common.sh
+
+((EUID == 0)) || skip "network namespaces need root"
+command -v ip >/dev/null || skip "no ip (package iproute2)"
+lab=ridgeline-$$
+ip netns add "$lab-a" 2>/dev/null || skip "no network namespaces here"
+
+remove_lab() {
+  local name pid
+  for name in "$lab-a" "$lab-b"; do
+    for pid in $(ip netns pids "$name" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
+    ip netns delete "$name" 2>/dev/null || true
+  done
+  rm -rf "$scratch"
+}
+on_exit=(remove_lab)
+
+ip netns add "$lab-b"
+ip -n "$lab-a" link add cable type veth peer name cable netns "$lab-b" 2>/dev/null ||
+  skip "no veth devices here"
+for host in a:10.99.7.1 b:10.99.7.2; do
+  ip -n "$lab-${host%:*}" address add "${host#*:}/24" dev cable
+  ip -n "$lab-${host%:*}" link set cable up
+  ip -n "$lab-${host%:*}" link set lo up
+done
+
+# In place of ssh: HOST COMMAND...; the namespace gets a host name of its own.
+fake remote_shell <<BODY
+host=\$1
+shift
+case \$host in
+  10.99.7.1) name=a ;;
+  10.99.7.2) name=b ;;
+  *) exit 255 ;;
+esac
+exec ip netns exec "$lab-\$name" unshare --uts sh -c "hostname host-\$name; \$*"
+BODY
+export OMPI_MCA_plm_rsh_agent=$scratch/bin/remote_shell
+
+# on_a COMMAND...: becomes the command. REQUIRES: called in a subshell.
+on_a() { exec ip netns exec "$lab-a" unshare --uts bash -c 'hostname host-a; exec "$@"' on_a "$@"; }
+on_two_hosts=(on_a launch/run --hosts "10.99.7.1,10.99.7.2")
+
+
+# start: a long job in the background. Sets `job`.
+start() {
+  "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 60000 none 0 >"$scratch/log" 2>&1 &
+  job=$!
+  for _ in {1..300}; do
+    ! grep -q running "$scratch/log" || return 0
+    sleep 0.1
+  done
+  fail "the job did not start: $(cat "$scratch/log")"
+}
+
+# expect_end CODE SECONDS
+expect_end() {
+  local code=0 begin=$SECONDS
+  wait "$job" || code=$?
+  ((code == $1)) || fail "exit $code instead of $1: $(cat "$scratch/log")"
+  ((SECONDS - begin <= $2)) || fail "took $((SECONDS - begin)) s"
+}
+
+start
+kill -TERM "$job"
+sleep 8; ps -eo pid,ppid,sid,stat,wchan:20,args | grep -E "fault_prog|orted" | grep -v grep | cut -c1-150;  cat $scratch/log; for p in $job $(pgrep -P $job); do strace -f -p $p 2>&1 & sleep 1;kill $!;  done; exit 1
+
+# The cable is cut: noticed long before TCP would, and no rank is left on either side.
+start
+ip -n "$lab-a" link set cable down
+expect_end 76 20
+sleep 1
+left=$(ip netns pids "$lab-b" | wc -l)
+((left == 0)) || fail "$left processes left on the far host"
