@@ -64,23 +64,37 @@ install_packages() {
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
+# can_stop PID: whether the supervised process would act on a request by now.
+can_stop() { true; }
+
 # supervise SIGNAL COMMAND...: runs COMMAND and returns its exit code. INT, TERM, HUP and USR1 reach
 # it as SIGNAL, and so does the death of this script. It gets a session of its own, because a
-# terminal's Ctrl-C would otherwise reach it as INT as well. Sets `stop_requested`.
+# terminal's Ctrl-C would otherwise reach it as INT as well. A request that ends it before it can
+# catch signals gives 75: nothing was begun.
 supervise() {
-  local signal=$1 child='' code again
+  local signal=$1 child='' code again requested=0
   shift
-  stop_requested=0
-  trap 'stop_requested=1 again=1; [[ -z $child ]] || kill -s "$signal" "$child" || true' \
-    INT TERM HUP USR1
+  trap 'again=1 requested=1; request_stop "$signal" "$child"' INT TERM HUP USR1
   setsid setpriv --pdeathsig "$signal" "$@" </dev/null &
   child=$!
-  ((!stop_requested)) || kill -s "$signal" "$child"
+  ((!requested)) || request_stop "$signal" "$child"
   while :; do  # a signal interrupts wait
     again=0 code=0
     wait "$child" || code=$?
     ((again)) || break
   done 2>/dev/null
   trap - INT TERM HUP USR1
+  ((!requested || code != 128 + $(kill -l "$signal"))) || code=$kExitStopped
   return "$code"
+}
+
+# request_stop SIGNAL PID: as soon as it will be heard, at the latest after 10 s.
+request_stop() {
+  local _
+  for _ in {1..100}; do
+    [[ $2 && -e /proc/$2 ]] || return 0
+    ! can_stop "$2" || break
+    sleep 0.1
+  done
+  kill -s "$1" "$2" 2>/dev/null || true
 }

@@ -4,6 +4,7 @@
 scratch=$(mktemp -d)
 on_exit=(rm -rf "$scratch")
 trap '"${on_exit[@]}"' EXIT
+trap 'exit 1' INT TERM HUP
 
 fail() {
   echo "FAILED: $*" >&2

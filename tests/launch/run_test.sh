@@ -47,6 +47,19 @@ for signal in INT TERM HUP USR1; do
   ((code == 75)) || fail "exit $code after $signal: $(cat "$scratch/$signal.log")"
 done
 
+# Requests at any moment of the start are heard.
+for delay in 0.0 0.05 0.1 0.2 0.3 0.5; do
+  "${ranks[@]}" wait "$scratch/early" 2>"$scratch/early.log" &
+  job=$!
+  until [[ $(tr '\0' ' ' 2>/dev/null <"/proc/$job/cmdline") == *launch/run* ]]; do sleep 0.01; done
+  sleep "$delay"
+  kill -TERM "$job"
+  code=0
+  wait "$job" || code=$?
+  # 143: before the script could catch it.
+  ((code == 75 || code == 143)) || fail "exit $code, stopped after $delay s"
+done
+
 # Killed outright, it leaves nothing behind.
 start KILL
 mpirun_of_job=$(pgrep -P "$job" mpirun)

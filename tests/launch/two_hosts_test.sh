@@ -38,7 +38,10 @@ case \$host in
   10.99.7.2) name=b ;;
   *) exit 255 ;;
 esac
-exec ip netns exec "$lab-\$name" unshare --uts sh -c "hostname host-\$name; \$*"
+code=0
+ip netns exec "$lab-\$name" unshare --uts sh -c "hostname host-\$name; \$*" || code=\$?
+[ ! -e "$scratch/cut" ] || sleep 30  # ssh would not hear of it
+exit \$code
 BODY
 export OMPI_MCA_plm_rsh_agent=$scratch/bin/remote_shell
 
@@ -56,6 +59,7 @@ expect_text "host-b"
 start() {
   "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 60000 none 0 >"$scratch/log" 2>&1 &
   job=$!
+  : >>"$scratch/log"
   for _ in {1..300}; do
     ! grep -q running "$scratch/log" || return 0
     sleep 0.1
@@ -77,6 +81,7 @@ expect_end 75 10
 
 # The cable is cut: noticed long before TCP would, and no rank is left on either side.
 start
+touch "$scratch/cut"
 ip -n "$lab-a" link set cable down
 expect_end 76 20
 sleep 1

@@ -93,10 +93,15 @@ TEST_P(WholeStep, AllocatesNothingAfterWarmUp) {
   EXPECT_EQ(large_allocations, large);
 }
 
+// Whatever ran before, here or not at all, a step is a function of its inputs.
 TEST_P(WholeStep, GivesTheSameBitsAgain) {
   Step first(GetParam(), true, 1), second(GetParam(), true, 1);
   first.run();
   const std::vector<float> once(first.gradients().begin(), first.gradients().end());
+  first.fill("image", values("another", 2 * 3 * 64 * 64));
+  first.run();
+  EXPECT_FALSE(std::equal(once.begin(), once.end(), first.gradients().begin()));
+  first.fill("image", values("image", 2 * 3 * 64 * 64));
   first.run();
   second.run();
   EXPECT_TRUE(std::equal(once.begin(), once.end(), first.gradients().begin()));

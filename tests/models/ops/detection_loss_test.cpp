@@ -180,6 +180,21 @@ void back_from_level(const std::vector<float>& values, const AnchorGrid& grid, s
   }
 }
 
+// Image 0 has the boxes of a golden's target, image 1 none.
+void fill_truth(Program& program, const rapidjson::Value& truth) {
+  std::vector<float> box_values(24, 0.0f);
+  std::vector<std::int32_t> labels(6, 0);
+  for (rapidjson::SizeType i = 0; i < 3; ++i) {
+    for (rapidjson::SizeType j = 0; j < 4; ++j) {
+      box_values[i * 4 + j] = truth["boxes"][i][j].GetFloat();
+    }
+    labels[i] = truth["labels"][i].GetInt();
+  }
+  program.set_input("boxes", box_values);
+  program.set_input("labels", labels);
+  program.set_input("count", std::vector<std::int32_t>{3, 0});
+}
+
 TEST_P(DetectionLoss, IsTorchvisions) {
   const auto document = read_golden("detection.json");
   const auto& golden = document["losses"];
@@ -202,18 +217,7 @@ TEST_P(DetectionLoss, IsTorchvisions) {
   graph.loss("classification", focal_loss(graph, grid, levels["cls_logits"], m, kClasses), 1.0f);
   graph.loss("bbox_regression", box_loss(graph, grid, levels["bbox_regression"], boxes, m), 1.0f);
   Program program(graph, true, GetParam());
-  std::vector<float> box_values(24, 0.0f);
-  std::vector<std::int32_t> labels(6, 0);
-  const auto& truth = golden["targets"][0];
-  for (rapidjson::SizeType i = 0; i < 3; ++i) {
-    for (rapidjson::SizeType j = 0; j < 4; ++j) {
-      box_values[i * 4 + j] = truth["boxes"][i][j].GetFloat();
-    }
-    labels[i] = truth["labels"][i].GetInt();
-  }
-  program.set_input("boxes", box_values);
-  program.set_input("labels", labels);
-  program.set_input("count", std::vector<std::int32_t>{3, 0});
+  fill_truth(program, golden["targets"][0]);
   const std::uint64_t seed = document["seed"].GetUint64();
   for (const auto& [head, k] : heads) {
     const auto formula = numbers(golden["inputs"][head.c_str()]["formula"]);

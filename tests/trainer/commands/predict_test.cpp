@@ -82,7 +82,7 @@ TEST_F(Predict, WritesDetectionsAndPictures) {
   const auto& first = json["images"][0];
   EXPECT_EQ(first["file"].GetString(), files_[0]);
   EXPECT_EQ(first["detections"].Size(), predictions[0].found.size());
-  EXPECT_THAT(first["detections"][0]["class"].GetString(),
+  EXPECT_THAT(std::string(first["detections"][0]["class"].GetString()),
               testing::AnyOf("circle", "rectangle", "triangle"));
   EXPECT_EQ(first["detections"][0]["box"].Size(), 4u);
 }
