@@ -24,7 +24,8 @@ Failure capture(const std::function<void()>& work) {
     if (e.code() == comm::ExitCode::kPeerLost) throw;
     return {e.code(), e.what()};
   } catch (const std::bad_alloc&) {
-    return {comm::ExitCode::kSystemLimit, "out of memory; use a smaller micro-batch or fewer ranks"};
+    return {comm::ExitCode::kSystemLimit,
+            "out of memory; use a smaller micro-batch or fewer ranks"};
   } catch (const std::exception& e) {
     return {comm::ExitCode::kBug, e.what()};
   }

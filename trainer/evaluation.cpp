@@ -38,7 +38,8 @@ std::vector<Found> detect_local(const EvaluationContext& context) {
     feed(plan, *batch);
     plan.run(none, context.parameter_version);
     for (int n = 0; n < batch->valid; ++n) {
-      if (batch->sample_id[static_cast<std::size_t>(n)] < 0) continue;  // left out by on_error: skip
+      if (batch->sample_id[static_cast<std::size_t>(n)] < 0)
+        continue;  // left out by on_error: skip
       const std::vector<Found> image = read_detections(plan, *batch, n);
       found.insert(found.end(), image.begin(), image.end());
     }
@@ -76,8 +77,8 @@ MetricGroup score_voc(const std::vector<Found>& found, const Dataset& dataset) {
   for (std::int64_t s = 0; s < dataset.size(); ++s) {
     for (const Object& object : dataset.sample(s).objects) {
       const Corners& b = object.box;
-      objects.push_back({s, category(object.label), {b[0], b[1], b[2] - 1, b[3] - 1},
-                         object.difficult});
+      objects.push_back(
+          {s, category(object.label), {b[0], b[1], b[2] - 1, b[3] - 1}, object.difficult});
     }
   }
   for (const Found& f : found) {
@@ -90,8 +91,8 @@ MetricGroup score_voc(const std::vector<Found>& found, const Dataset& dataset) {
 }
 
 CocoResult score_boxes(const std::vector<Found>& found, const Dataset& dataset) {
-  const CocoEvalData data = coco_eval_data(dataset.ground_truth(),
-                                           coco_detections(found, dataset), IouType::kBox);
+  const CocoEvalData data =
+      coco_eval_data(dataset.ground_truth(), coco_detections(found, dataset), IouType::kBox);
   return evaluate_coco(data.input(), IouType::kBox);
 }
 
@@ -193,8 +194,8 @@ void write_evaluation(const Evaluation& evaluation, const Dataset& dataset,
   write_file(folder / "pr_curve.svg", precision_recall_svg("Precision at IoU 0.5", curves));
 
   const DetectionConfusion confusion = detection_confusion(data.input(), kConfusionScore);
-  ConfusionMatrix matrix{"Detections at IoU 0.5, score 0.25", data.category_names,
-                         data.category_names, {}};
+  ConfusionMatrix matrix{
+      "Detections at IoU 0.5, score 0.25", data.category_names, data.category_names, {}};
   matrix.truths.push_back("nothing");
   matrix.predictions.push_back("missed");
   for (std::int64_t count : confusion.counts) matrix.counts.push_back(static_cast<double>(count));

@@ -94,11 +94,12 @@ void TrainingRun::open_data() {
   num_classes_ = config_.model.num_classes.value_or(train_->num_classes());
   const std::int64_t num_micro_batches = config_.train.batch / config_.train.micro_batch;
   if (communicator_.size() > num_micro_batches) {
-    throw AgreedError(comm::ExitCode::kConfig,
-                      fmt::format("train: {} ranks share {} micro-batches; use at most {} ranks, or "
-                                  "a smaller train.micro_batch (now {}) or a larger train.batch",
-                                  communicator_.size(), num_micro_batches, num_micro_batches,
-                                  config_.train.micro_batch));
+    throw AgreedError(
+        comm::ExitCode::kConfig,
+        fmt::format("train: {} ranks share {} micro-batches; use at most {} ranks, or "
+                    "a smaller train.micro_batch (now {}) or a larger train.batch",
+                    communicator_.size(), num_micro_batches, num_micro_batches,
+                    config_.train.micro_batch));
   }
 }
 
@@ -107,11 +108,14 @@ void TrainingRun::build() {
     network_ = std::make_unique<Network>(config_, num_classes_, train_->channels(), *stream_,
                                          communicator_.size(), true);
     initialize(network_->storage(), static_cast<std::uint64_t>(config_.train.seed));
-    OptimizerSetup setup{config_.optimizer, config_.regularization, config_.clip, config_.ema,
+    OptimizerSetup setup{config_.optimizer,
+                         config_.regularization,
+                         config_.clip,
+                         config_.ema,
                          config_.train.batch / config_.train.micro_batch,
                          config_.runtime.reduction != Reduction::kFast};
-    optimizer_ = std::make_unique<ShardedOptimizer>(network_->storage(), communicator_, *stream_,
-                                                    setup);
+    optimizer_ =
+        std::make_unique<ShardedOptimizer>(network_->storage(), communicator_, *stream_, setup);
   });
 }
 
@@ -123,8 +127,9 @@ void TrainingRun::load_initial_weights() {
     load_options.source = path;
     agree(communicator_, [&] {
       const auto problems = load_weights(network_->storage(), weights.tensors, load_options);
-      log_->info("initial weights from {}{}", path,
-                 problems.empty() ? "" : fmt::format("; not loaded: {}", fmt::join(problems, ", ")));
+      log_->info(
+          "initial weights from {}{}", path,
+          problems.empty() ? "" : fmt::format("; not loaded: {}", fmt::join(problems, ", ")));
     });
   };
   const LoadOptions backbone{.backbone = true, .prefix = "backbone.body."};
@@ -133,8 +138,9 @@ void TrainingRun::load_initial_weights() {
   load(options_.init, {.partial = options_.init_partial});
   if (config_.model.norm == Norm::kFrozen && options_.init.empty() &&
       options_.init_backbone.empty() && config_.model.backbone_weights.empty()) {
-    log_->warning("model.norm: frozen without initial weights: nothing normalises this network; "
-                  "use --init-backbone, or model.norm=batch");
+    log_->warning(
+        "model.norm: frozen without initial weights: nothing normalises this network; "
+        "use --init-backbone, or model.norm=batch");
   }
   optimizer_->start_ema();
 }
@@ -183,14 +189,14 @@ void TrainingRun::start() {
   loader.threads = loader_threads();
   agree(communicator_, [&] { loader_ = Loader::train(*train_, config_.data, loader); });
   const Sampler& sampler = loader_->sampler();
-  length_.total_steps = config_.train.steps ? *config_.train.steps
-                                            : sampler.steps_of_epochs(*config_.train.epochs);
+  length_.total_steps =
+      config_.train.steps ? *config_.train.steps : sampler.steps_of_epochs(*config_.train.epochs);
   length_.steps_per_epoch =
       static_cast<double>(train_->size()) / static_cast<double>(config_.train.batch);
   length_.milestones_in_epochs = config_.train.epochs.has_value();
   const auto notify = [this](const std::string& line) { log_->warning("{}", line); };
-  store_ = std::make_unique<CheckpointStore>(
-      options_.out, communicator_, StoreOptions{config_.checkpoint.keep, 3, notify});
+  store_ = std::make_unique<CheckpointStore>(options_.out, communicator_,
+                                             StoreOptions{config_.checkpoint.keep, 3, notify});
   meter_ = std::make_unique<StepMeter>(length_.total_steps, config_.train.batch);
   last_save_seconds_ = now();
   if (!is_root()) return;
@@ -236,11 +242,12 @@ void TrainingRun::run() {
 }
 
 void TrainingRun::report_check(const StepReport& report) {
-  log_->info("check: loss {:.4g}; {} a step, {} for the run; peak memory {} a rank; nothing was "
-             "saved",
-             report.loss, format_duration(report.seconds.total),
-             format_duration(report.seconds.total * static_cast<double>(length_.total_steps)),
-             format_bytes(report.memory_bytes));
+  log_->info(
+      "check: loss {:.4g}; {} a step, {} for the run; peak memory {} a rank; nothing was "
+      "saved",
+      report.loss, format_duration(report.seconds.total),
+      format_duration(report.seconds.total * static_cast<double>(length_.total_steps)),
+      format_bytes(report.memory_bytes));
 }
 
 void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
@@ -257,8 +264,8 @@ void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
   store_->poll();
   bool best = false;
   if (evaluation_due(report.step)) best = evaluate_now(report.step);
-  const bool due = config_.checkpoint.every_steps > 0 &&
-                   report.step % config_.checkpoint.every_steps == 0;
+  const bool due =
+      config_.checkpoint.every_steps > 0 && report.step % config_.checkpoint.every_steps == 0;
   if (votes.stop) return stop(report.step);
   if (due || best || votes.save) save(report.step, best, false);
 }
@@ -272,8 +279,8 @@ void TrainingRun::stop(std::int64_t step) {
 }
 
 void TrainingRun::finish() {
-  const std::int64_t step = std::max(first_step_, stopped_early_ ? *stopped_early_
-                                                                 : length_.total_steps);
+  const std::int64_t step =
+      std::max(first_step_, stopped_early_ ? *stopped_early_ : length_.total_steps);
   if (last_saved_ != step) {
     save(step, false, true);
   } else {

@@ -20,8 +20,9 @@ struct LoadOptions {
   std::string source;     // for messages
 };
 
-// Copies tensors by name. num_batches_tracked may be there or not. Errors: kCheckpointRefused listing
-// what is missing, unexpected or of another shape, unless partial. Returns that list otherwise.
+// Copies tensors by name. num_batches_tracked may be there or not. Errors: kCheckpointRefused
+// listing what is missing, unexpected or of another shape, unless partial. Returns that list
+// otherwise.
 std::vector<std::string> load_weights(models::ParameterStorage& storage, const TensorMap& tensors,
                                       const LoadOptions& options);
 

@@ -9,7 +9,8 @@ namespace models {
 namespace {
 
 constexpr std::int64_t kOneBucketElements = 256 * 1024;  // 1 MiB: splitting less only adds latency
-constexpr int kMaxBuckets = 4;  // 3 to 5 of 15-25 MB cost least for these models' 20-60 M parameters
+constexpr int kMaxBuckets =
+    4;  // 3 to 5 of 15-25 MB cost least for these models' 20-60 M parameters
 
 std::int64_t blocks(std::int64_t elements) {
   return (elements + kBlockElements - 1) / kBlockElements * kBlockElements;

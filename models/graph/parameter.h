@@ -38,8 +38,9 @@ struct Parameter {
   Shape shape;
   ParameterKind kind = ParameterKind::kWeight;
   Initializer initializer;
-  bool trainable = true;         // false: in no gradient and no optimizer state
-  bool scale_invariant = false;  // its convolution feeds a normalisation: decay acts on the step size
+  bool trainable = true;  // false: in no gradient and no optimizer state
+  bool scale_invariant =
+      false;  // its convolution feeds a normalisation: decay acts on the step size
 };
 
 }  // namespace models

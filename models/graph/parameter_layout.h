@@ -16,10 +16,11 @@ inline constexpr std::int64_t kBlockElements = 1024;
 // A tensor's place. `begin` is the flat index: independent of the number of ranks.
 struct ParameterSlot {
   Parameter parameter;
-  int bucket = -1;           // -1: not trained, lies behind all buckets
-  std::int64_t begin = 0;    // flat index of the first element
-  std::int64_t size = 0;     // elements
-  std::int64_t offset = 0;   // element offset in the flat buffers (index plus slack of buckets before)
+  int bucket = -1;         // -1: not trained, lies behind all buckets
+  std::int64_t begin = 0;  // flat index of the first element
+  std::int64_t size = 0;   // elements
+  std::int64_t offset =
+      0;  // element offset in the flat buffers (index plus slack of buckets before)
 };
 
 // A contiguous range of the flat buffers that is exchanged and updated as one. With W ranks a shard

@@ -9,7 +9,9 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;
 
-std::int64_t aligned(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 }  // namespace
 
@@ -32,11 +34,10 @@ std::int64_t place_intervals(std::span<Interval> intervals) {
     }
     interval.offset = offset;
     size = std::max(size, offset + bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), i,
-                                   [&](int a, int b) {
-                                     return intervals[a].offset < intervals[b].offset;
-                                   }),
-                  i);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), i,
+                         [&](int a, int b) { return intervals[a].offset < intervals[b].offset; }),
+        i);
   }
   return size;
 }
@@ -63,8 +64,8 @@ Plan place(Plan plan) {
   for (std::size_t v = 0; v < plan.values.size(); ++v) {
     const PlanValue& value = plan.values[v];
     if (value.storage != Storage::kArena || value.first < 0) continue;
-    intervals.push_back({value.spec.shape.count() * type_bytes(value.spec.type), value.first,
-                         value.last});
+    intervals.push_back(
+        {value.spec.shape.count() * type_bytes(value.spec.type), value.first, value.last});
     owners.push_back(static_cast<int>(v));
   }
   plan.arena_bytes = place_intervals(intervals);

@@ -21,7 +21,8 @@ std::shared_ptr<const AnchorGrid> make_anchors(std::int64_t image_height, std::i
     for (double ratio : ratios) {
       const float h_ratio = std::sqrt(static_cast<float>(ratio)), w_ratio = 1.0f / h_ratio;
       for (float scale : scales) {
-        const float w = std::nearbyint(w_ratio * scale / 2), h = std::nearbyint(h_ratio * scale / 2);
+        const float w = std::nearbyint(w_ratio * scale / 2),
+                    h = std::nearbyint(h_ratio * scale / 2);
         cells.push_back({-w, -h, w, h});
       }
     }

@@ -12,8 +12,8 @@ struct DetectOptions {
   int num_classes = 0;
   float score_threshold = 0.05f;  // scores must be greater
   int per_level = 1000;           // candidates a level keeps
-  float nms_iou = 0.5f;           // a box is dropped when it overlaps a better one of its class more
-  int capacity = 300;             // detections of an image
+  float nms_iou = 0.5f;  // a box is dropped when it overlaps a better one of its class more
+  int capacity = 300;    // detections of an image
 };
 
 struct Detections {

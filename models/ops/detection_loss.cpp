@@ -21,7 +21,8 @@ struct LevelView {
   bool accumulate;
 
   struct Item {
-    std::int64_t image, channel, anchor;  // first channel; anchor of channel 0 at this cell, per image
+    std::int64_t image, channel,
+        anchor;  // first channel; anchor of channel 0 at this cell, per image
   };
   RIDGELINE_HD Item item(std::int64_t i) const {
     const std::int64_t blocks = (channels + block - 1) / block;
@@ -33,7 +34,8 @@ struct LevelView {
   }
 };
 
-// With p = sigmoid(x):  negative (1 - alpha) p^2 softplus(x), derivative (1 - alpha) p^2 (2 q s + p)
+// With p = sigmoid(x):  negative (1 - alpha) p^2 softplus(x), derivative (1 - alpha) p^2 (2 q s +
+// p)
 //                       positive alpha q^2 (softplus(x) - x), derivative -alpha q^2 (2 p s' + q)
 struct Focal {
   LevelView level;
@@ -187,9 +189,8 @@ class FocalKernel final : public LevelKernel {
     sum_levels(args, [&](const LevelView& level) { return body(args, level, nullptr); });
   }
   void backward(const KernelArgs& args) override {
-    sweep_levels(args, [&](const LevelView& level) {
-      return body(args, level, args.doutputs[0].f32());
-    });
+    sweep_levels(args,
+                 [&](const LevelView& level) { return body(args, level, args.doutputs[0].f32()); });
   }
 
  private:
@@ -212,9 +213,8 @@ class BoxKernel final : public LevelKernel {
     sum_levels(args, [&](const LevelView& level) { return body(args, level, nullptr); });
   }
   void backward(const KernelArgs& args) override {
-    sweep_levels(args, [&](const LevelView& level) {
-      return body(args, level, args.doutputs[0].f32());
-    });
+    sweep_levels(args,
+                 [&](const LevelView& level) { return body(args, level, args.doutputs[0].f32()); });
   }
 
  private:

@@ -42,8 +42,8 @@ GradientExchange::GradientExchange(models::ParameterStorage& storage,
   }
   std::int64_t num_received = 0;
   for (int r = 0; r < communicator.size(); ++r) {
-    nodes_of_rank_.push_back(
-        subtrees_of(num_micro_batches, micro_batches_of(num_micro_batches, r, communicator.size())));
+    nodes_of_rank_.push_back(subtrees_of(
+        num_micro_batches, micro_batches_of(num_micro_batches, r, communicator.size())));
     if (r != communicator.rank()) num_received += std::ssize(nodes_of_rank_.back());
   }
   for (std::size_t k = 0; k < layout_.buckets.size(); ++k) {

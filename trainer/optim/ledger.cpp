@@ -12,11 +12,16 @@ using models::Parameter;
 
 ParameterKind kind_of(const Parameter& parameter) {
   switch (parameter.kind) {
-    case models::ParameterKind::kBias: return ParameterKind::kBias;
-    case models::ParameterKind::kNorm: return ParameterKind::kNorm;
-    case models::ParameterKind::kScale: return ParameterKind::kScale;
-    case models::ParameterKind::kWeight: return ParameterKind::kWeight;
-    default: return ParameterKind::kFixed;
+    case models::ParameterKind::kBias:
+      return ParameterKind::kBias;
+    case models::ParameterKind::kNorm:
+      return ParameterKind::kNorm;
+    case models::ParameterKind::kScale:
+      return ParameterKind::kScale;
+    case models::ParameterKind::kWeight:
+      return ParameterKind::kWeight;
+    default:
+      return ParameterKind::kFixed;
   }
 }
 
@@ -41,7 +46,8 @@ std::string describe(const RuleMatch& match) {
   if (!match.name.empty()) add("name " + match.name);
   if (!match.module.empty()) add("module " + match.module);
   for (ParameterKind kind : match.kind) add("kind " + std::string(to_string(kind)));
-  if (match.scale_invariant) add(*match.scale_invariant ? "scale invariant" : "not scale invariant");
+  if (match.scale_invariant)
+    add(*match.scale_invariant ? "scale invariant" : "not scale invariant");
   return text.empty() ? "everything" : text;
 }
 
@@ -169,7 +175,7 @@ double shrink_per_step(const LedgerEntry& entry, const OptimizerConfig& optimize
   const double rate = lr * entry.lr_scale;
   if (entry.mode == DecayMode::kDecoupled) {
     return regularization.decay_scale == DecayScale::kLr ? rate * entry.gradient
-                                                           : entry.lr_scale * entry.gradient;
+                                                         : entry.lr_scale * entry.gradient;
   }
   if (optimizer.name != OptimizerName::kSgd) return 0;
   return rate * entry.gradient / (1.0 - optimizer.momentum);

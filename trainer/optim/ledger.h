@@ -12,10 +12,10 @@ namespace trainer {
 // What regularization does to one parameter, and who decided.
 struct LedgerEntry {
   models::Parameter parameter;
-  bool trained = true;   // false: frozen, fixed; nothing is done to it
-  double l2 = 0;         // lambda as configured
-  double gradient = 0;   // coefficient c of the decay gradient c w: lambda (half) or 2 lambda (full)
-  double l1 = 0;         // proximal soft threshold a unit of learning rate
+  bool trained = true;  // false: frozen, fixed; nothing is done to it
+  double l2 = 0;        // lambda as configured
+  double gradient = 0;  // coefficient c of the decay gradient c w: lambda (half) or 2 lambda (full)
+  double l1 = 0;        // proximal soft threshold a unit of learning rate
   double lr_scale = 1;
   DecayMode mode = DecayMode::kCoupled;
   std::string group;   // "decay", "exempt: norm", "rule 2", "statistic", "frozen"

@@ -21,8 +21,10 @@ std::vector<std::string> state_names(const OptimizerConfig& rule) {
     case OptimizerName::kLars:
       return rule.momentum > 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{};
     case OptimizerName::kAdam:
-    case OptimizerName::kAdamw: return {"exp_avg", "exp_avg_sq"};
-    case OptimizerName::kAdagrad: return {"sum"};
+    case OptimizerName::kAdamw:
+      return {"exp_avg", "exp_avg_sq"};
+    case OptimizerName::kAdagrad:
+      return {"sum"};
     case OptimizerName::kRmsprop:
       return rule.momentum > 0 ? std::vector<std::string>{"square_avg", "momentum"}
                                : std::vector<std::string>{"square_avg"};
@@ -96,13 +98,17 @@ void ShardedOptimizer::fill_segments() {
     segment.lr = static_cast<float>(lr);
     segment.soft_threshold = static_cast<float>(entry.l1 * values_.lambda_factor);
     switch (entry.mode) {
-      case DecayMode::kLoss: segment.loss_decay = static_cast<float>(c); break;
-      case DecayMode::kCoupled: segment.coupled_decay = static_cast<float>(c); break;
+      case DecayMode::kLoss:
+        segment.loss_decay = static_cast<float>(c);
+        break;
+      case DecayMode::kCoupled:
+        segment.coupled_decay = static_cast<float>(c);
+        break;
       case DecayMode::kDecoupled:
-        segment.decoupled_decay = static_cast<float>(
-            c * (setup_.regularization.decay_scale == DecayScale::kLr
-                     ? lr
-                     : values_.lr_factor * entry.lr_scale));
+        segment.decoupled_decay =
+            static_cast<float>(c * (setup_.regularization.decay_scale == DecayScale::kLr
+                                        ? lr
+                                        : values_.lr_factor * entry.lr_scale));
         break;
     }
   }
@@ -138,11 +144,10 @@ bool ShardedOptimizer::gate_open() {
 
 void ShardedOptimizer::progress() {
   // Collectives inside an update would have to start at the same moment on every rank.
-  const bool needs_collective =
-      setup_.clip.norm > 0 || setup_.rule.name == OptimizerName::kLars;
+  const bool needs_collective = setup_.clip.norm > 0 || setup_.rule.name == OptimizerName::kLars;
   if (needs_collective && communicator_.size() > 1) return;
-  // Fast reductions are collectives too, and when one is complete differs from rank to rank: gathers
-  // start behind the last of them.
+  // Fast reductions are collectives too, and when one is complete differs from rank to rank:
+  // gathers start behind the last of them.
   if (!setup_.exact && communicator_.size() > 1 && !exchange_.all_started()) return;
   while (next_ < std::ssize(buckets_) && exchange_.ready(next_) && gate_open()) advance(next_);
 }
@@ -176,16 +181,17 @@ ShardView ShardedOptimizer::shard(int bucket) {
   const auto at = [&](const comm::Buffer& buffer) {
     return buffer.size_bytes() > 0 ? buffer.as<float>().data() + state.state_offset : nullptr;
   };
-  return {exchange_.shard_of(storage_.parameters, bucket), state.gradient, at(state1_),
-          at(state2_), at(ema_), state.segment_of_block.data()};
+  return {exchange_.shard_of(storage_.parameters, bucket),
+          state.gradient,
+          at(state1_),
+          at(state2_),
+          at(ema_),
+          state.segment_of_block.data()};
 }
 
 void ShardedOptimizer::update(int bucket) {
-  const UpdateScalars scalars{setup_.rule,
-                              1.0f / static_cast<float>(setup_.num_micro_batches),
-                              clip_,
-                              values_.step,
-                              static_cast<float>(setup_.ema.decay)};
+  const UpdateScalars scalars{setup_.rule, 1.0f / static_cast<float>(setup_.num_micro_batches),
+                              clip_, values_.step, static_cast<float>(setup_.ema.decay)};
   BucketState& state = buckets_[bucket];
   update_shard(stream_, shard(bucket), segments_, scalars, state.sums);
   for (const BlockSums& sums : state.sums) {
@@ -197,8 +203,8 @@ void ShardedOptimizer::clip() {
   for (int k = 0; k < std::ssize(buckets_); ++k) {
     buckets_[k].gradient = exchange_.reduced(k);
     buckets_[k].stage = Stage::kReduced;
-    shard_norms(stream_, shard(k), segments_,
-                1.0f / static_cast<float>(setup_.num_micro_batches), buckets_[k].sums);
+    shard_norms(stream_, shard(k), segments_, 1.0f / static_cast<float>(setup_.num_micro_batches),
+                buckets_[k].sums);
   }
   double sum = 0;
   for (const BlockSums& tensor : tensor_sums(0, static_cast<int>(buckets_.size()))) {
@@ -275,8 +281,7 @@ OptimizerReport ShardedOptimizer::report() {
     Group& group = groups[entry.group];
     const double size = static_cast<double>(layout_.slots[s].size);
     // Elements past the tensor's end in its last block are zero and no weights.
-    const double padding =
-        std::ceil(size / kBlockElements) * kBlockElements - size;
+    const double padding = std::ceil(size / kBlockElements) * kBlockElements - size;
     gradient += sums[s].gradient;
     group.weight += sums[s].weight;
     group.update += sums[s].update;
@@ -307,8 +312,7 @@ void ShardedOptimizer::finish() {
 }
 
 std::int64_t ShardedOptimizer::state_bytes() const {
-  return static_cast<std::int64_t>(state1_.size_bytes() + state2_.size_bytes() +
-                                   ema_.size_bytes());
+  return static_cast<std::int64_t>(state1_.size_bytes() + state2_.size_bytes() + ema_.size_bytes());
 }
 
 std::vector<std::pair<std::string, float*>> ShardedOptimizer::states() const {
@@ -328,8 +332,7 @@ void ShardedOptimizer::visit_state(const std::string& name, float* state,
     const models::Bucket& b = layout_.buckets[slot.bucket];
     const BucketState& bucket = buckets_[slot.bucket];
     const std::int64_t first = b.begin + communicator_.rank() * b.shard_elements;
-    const std::int64_t last =
-        first + std::ssize(bucket.segment_of_block) * kBlockElements;
+    const std::int64_t last = first + std::ssize(bucket.segment_of_block) * kBlockElements;
     const std::int64_t begin = std::max(slot.begin, first);
     const std::int64_t end = std::min(slot.begin + slot.size, last);
     if (begin >= end) continue;
@@ -361,9 +364,9 @@ void ShardedOptimizer::gather_ema(comm::Buffer& whole) {
     const models::Bucket& b = layout_.buckets[k];
     if (communicator_.size() > 1) {
       communicator_
-          .all_gather(whole.as<float>(
-              static_cast<std::size_t>(b.offset) * sizeof(float),
-              static_cast<std::size_t>(b.shard_elements * communicator_.size())))
+          .all_gather(
+              whole.as<float>(static_cast<std::size_t>(b.offset) * sizeof(float),
+                              static_cast<std::size_t>(b.shard_elements * communicator_.size())))
           ->wait();
     }
   }

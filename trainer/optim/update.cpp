@@ -10,7 +10,8 @@ namespace {
 
 constexpr float kStatisticMomentum = 0.1f;  // of running statistics, as PyTorch's default
 
-// Where no gradient ever was, as in padding, denominators without epsilon are 0: nothing moves there.
+// Where no gradient ever was, as in padding, denominators without epsilon are 0: nothing moves
+// there.
 RIDGELINE_HD inline float quotient(float a, float b) { return b == 0.0f ? 0.0f : a / b; }
 
 // A rule turns (w, g) into the new w; `i` indexes its state inside the shard. `metric` is what L1's
@@ -19,7 +20,8 @@ struct Sgd {
   float* momentum;
   float mu;
   bool nesterov;
-  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s,
+                           float& metric) const {
     metric = s.lr;
     if (mu == 0.0f) return w - s.lr * g;
     const float b = mu * momentum[i] + g;
@@ -32,7 +34,8 @@ struct Sgd {
 struct Lars {
   float* momentum;
   float mu;
-  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s,
+                           float& metric) const {
     metric = s.lr;
     const float b = mu * momentum[i] + s.lr * s.trust * g;
     momentum[i] = b;
@@ -44,7 +47,8 @@ struct Adam {
   float *mean, *square;
   float rest1, beta2, rest2, eps;  // 1 - beta1, beta2, 1 - beta2
   float correction1, root2;        // 1 - beta1^t, sqrt(1 - beta2^t)
-  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s,
+                           float& metric) const {
     const float m = mean[i] + (g - mean[i]) * rest1;
     const float v = square[i] * beta2 + rest2 * g * g;
     mean[i] = m;
@@ -58,7 +62,8 @@ struct Adam {
 struct Adagrad {
   float* sum;
   float eps;
-  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s,
+                           float& metric) const {
     sum[i] += g * g;
     const float denominator = std::sqrt(sum[i]) + eps;
     metric = quotient(s.lr, denominator);
@@ -69,7 +74,8 @@ struct Adagrad {
 struct RmsProp {
   float *square, *momentum;
   float alpha, rest, eps, mu;  // rest: 1 - alpha
-  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s, float& metric) const {
+  RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s,
+                           float& metric) const {
     square[i] = square[i] * alpha + rest * g * g;
     const float average = std::sqrt(square[i]) + eps;
     metric = quotient(s.lr, average);
@@ -179,14 +185,13 @@ void run(comm::StreamView stream, const ShardView& shard, std::span<const Segmen
 
 }  // namespace
 
-void shard_norms(comm::StreamView stream, const ShardView& shard,
-                 std::span<const Segment> segments, float gradient_scale,
-                 std::span<BlockSums> sums) {
-  comm::parallel_for(stream, num_blocks(shard),
-                     NormsOfBlock{shard.parameters.data(), shard.gradient.data(),
-                                  shard.segment_of_block, segments.data(), sums.data(),
-                                  gradient_scale},
-                     16);
+void shard_norms(comm::StreamView stream, const ShardView& shard, std::span<const Segment> segments,
+                 float gradient_scale, std::span<BlockSums> sums) {
+  comm::parallel_for(
+      stream, num_blocks(shard),
+      NormsOfBlock{shard.parameters.data(), shard.gradient.data(), shard.segment_of_block,
+                   segments.data(), sums.data(), gradient_scale},
+      16);
 }
 
 void update_shard(comm::StreamView stream, const ShardView& shard,
