@@ -81,6 +81,7 @@ expect_end 75 10
 
 # The cable is cut: noticed long before TCP would, and no rank is left on either side.
 start
+sleep 2  # a cut while the connections are being made ends another way
 touch "$scratch/cut"
 ip -n "$lab-a" link set cable down
 expect_end 76 20

@@ -124,8 +124,9 @@ TEST_F(CommandLine, JsonIsOneObjectOnStdout) {
   const Ended params = run("params --json " + shapes_);
   EXPECT_EQ(params.code, 0);
   EXPECT_TRUE(parse_json(params.out)["parameters"][0]["half_life_epochs"].IsDouble());
-  const Ended bench =
-      run("bench --json --steps 1 " + shapes_ + " data.size=[64,64] train.micro_batch=1");
+  const Ended bench = run("bench --json --steps 1 " + shapes_ +
+                          " data.size=[64,64] train.batch=1 "
+                          "train.micro_batch=1 runtime.threads=1");
   EXPECT_EQ(bench.code, 0) << bench.err;
   EXPECT_GT(parse_json(bench.out)["first_step_seconds"].GetDouble(), 0);
 }
