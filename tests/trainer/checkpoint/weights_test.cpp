@@ -126,8 +126,10 @@ TEST_F(ForeignWeights, ModelOfACheckpoint) {
 
 using Make = std::function<void(ForeignFile&, const fs::path& folder)>;
 
-TEST_F(ForeignWeights, EverythingElseIsRefusedByName) {
-  const std::vector<std::pair<std::string, Make>> cases = {
+using Cases = std::vector<std::pair<std::string, Make>>;
+
+Cases structure_cases() {
+  return {
       {"\"layer1\" is a group",
        [](ForeignFile& f, const fs::path&) {
          f.keep(H5Gcreate2(f.file(), "layer1", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose);
@@ -155,6 +157,11 @@ TEST_F(ForeignWeights, EverythingElseIsRefusedByName) {
          f.keep(H5Dcreate2(f.file(), "v", H5T_IEEE_F32LE, s, H5P_DEFAULT, p, H5P_DEFAULT),
                 H5Dclose);
        }},
+  };
+}
+
+Cases type_cases() {
+  return {
       {"\"text\" is neither a floating-point number",
        [](ForeignFile& f, const fs::path&) {
          const hid_t type = f.keep(H5Tcopy(H5T_C_S1), H5Tclose);
@@ -180,6 +187,11 @@ TEST_F(ForeignWeights, EverythingElseIsRefusedByName) {
                            H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
                 H5Dclose);
        }},
+  };
+}
+
+Cases storage_cases() {
+  return {
       {"has 9 dimensions",
        [](ForeignFile& f, const fs::path&) {
          f.keep(H5Dcreate2(f.file(), "deep", H5T_IEEE_F32LE, f.space({1, 1, 1, 1, 1, 1, 1, 1, 1}),
@@ -212,9 +224,14 @@ TEST_F(ForeignWeights, EverythingElseIsRefusedByName) {
        }},
       {"holds no tensor", [](ForeignFile&, const fs::path&) {}},
   };
-  for (const auto& [part, make] : cases) {
-    { make(*std::make_unique<ForeignFile>(path), folder); }
-    expect_refused(part);
+}
+
+TEST_F(ForeignWeights, EverythingElseIsRefusedByName) {
+  for (const Cases& cases : {structure_cases(), type_cases(), storage_cases()}) {
+    for (const auto& [part, make] : cases) {
+      { make(*std::make_unique<ForeignFile>(path), folder); }
+      expect_refused(part);
+    }
   }
 }
 

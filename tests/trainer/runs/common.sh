@@ -9,7 +9,8 @@ failures=0
 config=$source_dir/configs/retinanet_r18_fpn_shapes.yaml
 # Small enough for seconds, large enough for every layer: 64 px, P7 is one cell.
 tiny=(runtime.threads=1 runtime.loader_threads=1 'data.size=[64,64]' data.max_boxes=16
-      data.train.limit=64 data.val.limit=8 train.micro_batch=1 eval.every_epochs=0 log.every_steps=1)
+      data.train.limit=64 data.val.limit=8 train.micro_batch=1 eval.every_epochs=0
+      log.every_steps=1)
 
 # ranks N ARGUMENT...: runs the binary on N ranks; its exit code.
 ranks() {
