@@ -21,9 +21,8 @@ struct GiveGradient {
 void give_gradient(comm::StreamView stream, const Tensor& from, const Tensor& to,
                    GradientMode mode) {
   if (mode == GradientMode::kNone) return;
-  comm::parallel_for_blocks(
-      stream, from.physical_count(), kSweep,
-      GiveGradient{from.f32(), to.f32(), mode == GradientMode::kAccumulate});
+  comm::parallel_for_blocks(stream, from.physical_count(), kSweep,
+                            GiveGradient{from.f32(), to.f32(), mode == GradientMode::kAccumulate});
 }
 
 }  // namespace models

@@ -7,6 +7,7 @@ source tests/launch/common.sh
 
 export PATH=$scratch/bin:$PATH SLURM_JOB_ID=17 SLURM_NTASKS=4 SLURM_CPUS_PER_TASK=8
 export SLURM_SUBMIT_DIR=$PWD SCRATCH=$scratch
+unset RIDGELINE_BINARY  # the default is tested
 fake scontrol <<<'echo "scontrol $*"'
 fake srun <<'BODY'
 [[ $1 != --mpi=list ]] || { echo "${MPI_LIST-none pmix pmi2}"; exit; }

@@ -55,18 +55,6 @@ expect_code 65 "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 20000
 expect_code 76 "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 2000 stuck 1
 expect_text "host-b"
 
-# start: a long job in the background. Sets `job`.
-start() {
-  "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 60000 none 0 >"$scratch/log" 2>&1 &
-  job=$!
-  : >>"$scratch/log"
-  for _ in {1..300}; do
-    ! grep -q running "$scratch/log" || return 0
-    sleep 0.1
-  done
-  fail "the job did not start: $(cat "$scratch/log")"
-}
-
 # expect_end CODE SECONDS
 expect_end() {
   local code=0 begin=$SECONDS
@@ -75,13 +63,31 @@ expect_end() {
   ((SECONDS - begin <= $2)) || fail "took $((SECONDS - begin)) s"
 }
 
+# A request while the job starts is kept until the ranks can hear it.
+"${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 60000 none 0 >"$scratch/log" 2>&1 &
+job=$!
+until grep -q 'as root' "$scratch/log"; do sleep 0.01; done
+kill -TERM "$job"
+expect_end 75 20
+
+# start: a long job in the background. Sets `job`.
+start() {
+  "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 60000 none 0 >"$scratch/log" 2>&1 &
+  job=$!
+  : >>"$scratch/log"
+  for _ in {1..300}; do
+    ! grep -q '^running$' "$scratch/log" || return 0
+    sleep 0.1
+  done
+  fail "the job did not start: $(cat "$scratch/log")"
+}
+
 start
 kill -TERM "$job"
 expect_end 75 10
 
 # The cable is cut: noticed long before TCP would, and no rank is left on either side.
 start
-sleep 2  # a cut while the connections are being made ends another way
 touch "$scratch/cut"
 ip -n "$lab-a" link set cable down
 expect_end 76 20
