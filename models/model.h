@@ -20,9 +20,21 @@ struct ModelOptions {
   NormKind norm = NormKind::kBatch;
   float norm_eps = 1e-5f;
   int trainable_stages = 5;
+  std::uint64_t seed = 1;  // of dropout's masks
+  float dropout = 0.0f;    // probability of a zero
+  // Detection.
   std::vector<int> anchor_sizes;
   std::vector<double> anchor_ratios;
   DetectOptions detect;
+  // Segmentation.
+  std::string head = "dilated";        // "dilated", "32s", "16s", "8s"
+  bool aux = false;                    // dilated: auxiliary head on layer3, weight 0.5
+  bool learned_deconvolution = false;  // else bilinear kernels that never change
+  bool loss_sum = false;               // over the valid pixels, else their mean
+  int ignore = 255;                    // label of a pixel without a class
+  // Classification.
+  std::vector<int> layers;  // mlp: units, input first, classes last
+  float label_smoothing = 0.0f;
 };
 
 // Shape of one micro-batch.
@@ -40,15 +52,23 @@ class Model {
  public:
   virtual ~Model() = default;
   virtual Task task() const = 0;
-  // Inputs: image, boxes, labels, count (detection). Losses: classification, bbox_regression.
+  // Inputs: image f32 (N, C, H, W) and, where a layer draws, sample_id i64 (N) and epoch i32 (N);
+  //   detection: boxes, labels, count; losses classification, bbox_regression
+  //   segmentation: label_map i32 (N, H, W); losses out and, with the auxiliary head, aux
+  //   classification: label i32 (N); loss classification
   virtual void training(Graph& graph, const BatchShape& shape) const = 0;
-  // Outputs: boxes, scores, labels, count (detection).
+  // Outputs:
+  //   detection: boxes, scores, labels, count
+  //   segmentation: out f32 (N, K, H, W), logits at the size of the input
+  //   classification: logits f32 (N, K)
   virtual void inference(Graph& graph, const BatchShape& shape) const = 0;
 };
 
 // Errors: kConfig for a combination that does not exist.
 std::unique_ptr<Model> make_model(const ModelOptions& options);
 std::unique_ptr<Model> make_retinanet(const ModelOptions& options);
+std::unique_ptr<Model> make_fcn(const ModelOptions& options);
+std::unique_ptr<Model> make_classifier(const ModelOptions& options);  // mlp, cnn, classifier
 
 // Depth of "resnet50"; kConfig for anything that is no ResNet.
 int resnet_depth(const std::string& backbone);
