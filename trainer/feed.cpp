@@ -35,6 +35,7 @@ void feed(models::Executable& executable, Batch& batch) {
   copy_field<std::int32_t>(executable.input("label_map"), batch.label_map_values());
   copy_field<std::int32_t>(executable.input("label"), batch.label);
   copy_field<std::int64_t>(executable.input("sample_id"), batch.sample_id);
+  copy_field<std::uint32_t>(executable.input("epoch"), batch.epoch);
 }
 
 }  // namespace trainer

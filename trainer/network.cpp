@@ -28,11 +28,20 @@ std::unique_ptr<models::Model> configured_model(const Config& config, int num_cl
   options.norm = norm_kind(m.norm);
   options.norm_eps = static_cast<float>(m.norm_eps);
   options.trainable_stages = m.trainable_stages;
+  options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.dropout = static_cast<float>(m.dropout);
   options.anchor_sizes = m.anchors.sizes;
   options.anchor_ratios = m.anchors.ratios;
   options.detect.score_threshold = static_cast<float>(config.eval.score_threshold);
   options.detect.nms_iou = static_cast<float>(config.eval.nms);
   options.detect.capacity = config.eval.detections;
+  options.head = to_string(m.head);
+  options.aux = m.aux;
+  options.learned_deconvolution = m.deconvolution == Deconvolution::kLearned;
+  options.loss_sum = m.loss_reduction == LossReduction::kSum;
+  options.ignore = config.data.ignore;
+  options.layers = m.layers;
+  options.label_smoothing = static_cast<float>(m.label_smoothing);
   return models::make_model(options);
 }
 
@@ -57,6 +66,7 @@ models::Plan make_plan(const models::Model& model, const models::BatchShape& sha
 Network::Network(const Config& config, int num_classes, int channels, comm::StreamView stream,
                  int ranks, bool training)
     : config_(config),
+      num_classes_(num_classes),
       channels_(channels),
       stream_(stream),
       ranks_(ranks),

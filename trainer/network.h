@@ -35,12 +35,14 @@ class Network {
   models::Executable& training(std::size_t bucket) { return *training_.at(bucket); }
   models::Executable& inference(std::size_t bucket);
   const std::vector<std::string>& counters() const { return counters_; }
+  int num_classes() const { return num_classes_; }  // with background where the model has one
   std::int64_t num_parameters() const;  // elements that are parameters to torchvision's count
 
  private:
   models::BindOptions bind_options() const;
 
   Config config_;
+  int num_classes_;
   int channels_;
   comm::StreamView stream_;
   int ranks_;

@@ -2,16 +2,18 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
 #include "comm/threads.h"
 #include "trainer/agree.h"
+#include "trainer/batch_pictures.h"
 #include "trainer/checkpoint/identity.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/data/subset.h"
 #include "trainer/device.h"
 #include "trainer/feed.h"
-#include "trainer/prediction_pictures.h"
 #include "trainer/report/run_curves.h"
 #include "trainer/weights.h"
 
@@ -51,7 +53,8 @@ void TrainingRun::open_folder() {
   };
   folder_ = std::make_unique<RunFolder>(options_.out, communicator_, notify);
   if (options_.resume == "never") folder_->require_fresh();
-  log_ = std::make_unique<RunLog>(RunLogOptions{options_.out, communicator_.rank()});
+  log_ = std::make_unique<RunLog>(
+      RunLogOptions{options_.out, communicator_.rank(), options_.console});
   if (options_.resume == "auto") {
     checkpoint_ = newest_valid(options_.out, communicator_, notify);
   } else if (options_.resume != "never") {
@@ -84,10 +87,10 @@ void TrainingRun::open_data() {
     OpenOptions open;
     open.fields = fields_of(config_.model.name);
     open.model_num_classes = config_.model.num_classes.value_or(0);
-    train_ = open_dataset(config_.data, open);
+    train_ = options_.open(config_.data, open);
     if (config_.data.splits.contains("val")) {
       open.split = "val";
-      val_ = open_dataset(config_.data, open);
+      val_ = options_.open(config_.data, open);
       require_same_classes(*train_, *val_);
     }
   });
@@ -222,23 +225,29 @@ void TrainingRun::greet() {
              static_cast<double>(length_.total_steps) / length_.steps_per_epoch);
 }
 
-void TrainingRun::run() {
+RunResult TrainingRun::run() {
   start();
   greet();
-  if (is_root() && first_step_ == 0) draw_batches(config_, *train_, 1, options_.out / "pictures");
+  if (is_root() && first_step_ == 0 && !options_.trial)
+    draw_batches(config_, *train_, 1, options_.out / "pictures");
   Trainer trainer({config_, *network_, *optimizer_, *loader_, communicator_, progress_, length_});
-  const std::int64_t end = options_.check ? first_step_ + 1 : length_.total_steps;
+  const std::int64_t end = options_.check ? first_step_ + 1 : last_step();
   for (std::int64_t index = first_step_; index < end; ++index) {
     StepVotes votes;
     votes.stop = signals_.requested();
     votes.save = is_root() && config_.checkpoint.every_minutes > 0 &&
                  now() - last_save_seconds_ >= 60 * config_.checkpoint.every_minutes;
     StepReport report = trainer.step(index, votes);
-    if (options_.check) return report_check(report);
+    if (options_.check) {
+      report_check(report);
+      return result_;
+    }
     after_step(report, votes);
     if (stopped_early_) break;
   }
   finish();
+  if (options_.trial) measure();
+  return result_;
 }
 
 void TrainingRun::report_check(const StepReport& report) {
@@ -252,6 +261,7 @@ void TrainingRun::report_check(const StepReport& report) {
 
 void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
   meter_->observe(report);
+  result_.loss = report.loss;
   const bool last = report.step == length_.total_steps;
   const bool logged =
       report.step % config_.log.every_steps == 0 || report.step == first_step_ + 1 || last;
@@ -278,16 +288,24 @@ void TrainingRun::stop(std::int64_t step) {
                                 step, (options_.out / "checkpoints").string()));
 }
 
+std::int64_t TrainingRun::last_step() const {
+  // 3 x 1/3 of a schedule are all of it.
+  const double steps = std::ceil(static_cast<double>(length_.total_steps) * options_.share - 1e-6);
+  return std::clamp(static_cast<std::int64_t>(steps), std::int64_t{1}, length_.total_steps);
+}
+
 void TrainingRun::finish() {
   const std::int64_t step =
-      std::max(first_step_, stopped_early_ ? *stopped_early_ : length_.total_steps);
-  if (last_saved_ != step) {
+      std::max(first_step_, stopped_early_ ? *stopped_early_ : last_step());
+  result_.steps = step;
+  const bool wanted = !options_.trial || step < length_.total_steps;
+  if (wanted && last_saved_ != step) {
     save(step, false, true);
   } else {
     store_->finish();
   }
   log_->progress("");
-  if (is_root()) {
+  if (is_root() && !options_.trial) {
     draw_run_curves(options_.out / "metrics.jsonl", options_.out / "pictures");
   }
   log_->info("done: {} steps; {} holds checkpoints, metrics and pictures", step,
@@ -295,7 +313,7 @@ void TrainingRun::finish() {
 }
 
 bool TrainingRun::evaluation_due(std::int64_t step) const {
-  if (!val_) return false;
+  if (!val_ || (options_.trial && config_.train.early_stop == 0)) return false;
   if (step == length_.total_steps) {
     return config_.eval.every_epochs > 0 || config_.eval.every_steps > 0;
   }
@@ -308,8 +326,8 @@ bool TrainingRun::evaluation_due(std::int64_t step) const {
   return epochs(step) > epochs(step - 1);
 }
 
-// Returns whether this is the best so far.
-bool TrainingRun::evaluate_now(std::int64_t step) {
+// With the weights that eval.weights names.
+Evaluation TrainingRun::evaluate_on(const Dataset& dataset, std::int64_t step) {
   progress_.publish(comm::Phase::kEval, step);
   optimizer_->finish();
   comm::Buffer raw;
@@ -322,12 +340,31 @@ bool TrainingRun::evaluate_now(std::int64_t step) {
     optimizer_->gather_ema(whole);
     std::copy(whole.bytes().begin(), whole.bytes().end(), parameters.bytes().begin());
   }
-  const Evaluation evaluation =
-      evaluate({config_, *network_, *val_, communicator_, progress_, loader_threads(), -2 - step});
+  Evaluation evaluation = evaluate(
+      {config_, *network_, dataset, communicator_, progress_, loader_threads(), -2 - step});
   if (averaged) std::copy(raw.bytes().begin(), raw.bytes().end(), parameters.bytes().begin());
+  return evaluation;
+}
+
+void TrainingRun::measure() {
+  const auto metric_on = [&](const Dataset& dataset) {
+    return shared_metric(evaluate_on(dataset, result_.steps), config_.checkpoint.best,
+                         communicator_);
+  };
+  if (!val_) return;
+  result_.metric = metric_on(*val_);
+  const auto part = spread_indices(train_->size(), val_->size());
+  result_.train_metric = metric_on(SubsetDataset(train_, part));
+  log_->info("trial: {} {:.4f}, on training images {:.4f}", config_.checkpoint.best,
+             result_.metric, result_.train_metric);
+}
+
+// Returns whether this is the best so far.
+bool TrainingRun::evaluate_now(std::int64_t step) {
+  const Evaluation evaluation = evaluate_on(*val_, step);
   const double value = shared_metric(evaluation, config_.checkpoint.best, communicator_);
   agree(communicator_, [&] {
-    if (is_root()) record_evaluation(evaluation, step);
+    if (is_root() && !options_.trial) record_evaluation(evaluation, step);
   });
   const bool best = std::isfinite(value) && !(value <= best_);
   if (best) best_ = value;
@@ -347,8 +384,7 @@ void TrainingRun::record_evaluation(const Evaluation& evaluation, std::int64_t s
   metrics_->evaluation(step, "val", values);
   events_->scalars(step, values);
   const auto folder = options_.out / "eval" / fmt::format("step-{:08}", step);
-  write_evaluation(evaluation, *val_, folder);
-  draw_predictions(config_, *val_, evaluation, options_.out / "pictures" / "predictions.png");
+  write_evaluation(evaluation, folder, options_.out / "pictures" / "predictions.png");
   draw_run_curves(options_.out / "metrics.jsonl", options_.out / "pictures");
 }
 

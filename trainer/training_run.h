@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +25,9 @@
 
 namespace trainer {
 
+using DatasetOpener =
+    std::function<std::unique_ptr<Dataset>(const DataConfig& config, const OpenOptions& options)>;
+
 struct TrainingOptions {
   std::filesystem::path out;      // run folder
   std::string resume = "auto";    // auto | never | path of a checkpoint
@@ -30,6 +35,20 @@ struct TrainingOptions {
   bool init_partial = false;
   std::string init_backbone;      // HDF5 by torchvision's classification names
   bool check = false;             // one step per rank, then an estimate
+
+  // A trial of a search: no pictures, evaluated once, at its end (or as train.early_stop needs).
+  bool trial = false;
+  double share = 1;  // of the schedule, in (0, 1]; less: ends early with a checkpoint to go on from
+  std::FILE* console = stdout;
+  DatasetOpener open = open_dataset;
+};
+
+// What a trial measured with its last weights; NaN where undefined. `metric` and `train_metric` are
+// checkpoint.best, of the val split and of as many training samples, not augmented.
+struct RunResult {
+  std::int64_t steps = 0;
+  double metric = kUndefined, train_metric = kUndefined;
+  double loss = kUndefined;  // of the last step
 };
 
 // A run from its folder to its last checkpoint: everything around Trainer::step.
@@ -40,9 +59,9 @@ class TrainingRun {
               const comm::StopSignals& signals);
   ~TrainingRun();
 
-  // Trains to the end, or until asked to stop. Collective.
+  // Trains to the end, or until asked to stop. Collective; the result is that of a trial.
   // Errors, agreed by all ranks: see Trainer::step; kStopped after the checkpoint of a stop.
-  void run();
+  RunResult run();
 
  private:
   void open_folder();
@@ -56,9 +75,12 @@ class TrainingRun {
   void report_check(const StepReport& report);
   void after_step(StepReport& report, const StepVotes& votes);
   void stop(std::int64_t step);
+  std::int64_t last_step() const;
   void finish();
+  void measure();
   bool evaluation_due(std::int64_t step) const;
   bool evaluate_now(std::int64_t step);
+  Evaluation evaluate_on(const Dataset& dataset, std::int64_t step);
   void record_evaluation(const Evaluation& evaluation, std::int64_t step);
   std::vector<ConfigEntry> identity() const;
   Snapshot snapshot(std::int64_t step, bool best);
@@ -78,7 +100,8 @@ class TrainingRun {
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<RunLog> log_;
   std::optional<Checkpoint> checkpoint_;  // the run continues from it
-  std::unique_ptr<Dataset> train_, val_;
+  std::shared_ptr<Dataset> train_;
+  std::unique_ptr<Dataset> val_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<ShardedOptimizer> optimizer_;
   std::unique_ptr<Loader> loader_;
@@ -92,6 +115,7 @@ class TrainingRun {
   double best_ = kUndefined;
   std::int64_t evaluations_without_best_ = 0;
   std::optional<std::int64_t> stopped_early_;
+  RunResult result_;
   double last_save_seconds_ = 0;
   comm::Buffer ema_;  // averaged weights, whole; read by a save
 };

@@ -72,6 +72,9 @@ const std::map<std::string, Folders> kMayInclude = {
     {"trainer/eval", {}},
     {"trainer/optim", {"comm", "models/graph", "trainer/config"}},
     {"trainer/report", {"comm", "trainer/data", "trainer/eval"}},
+    {"trainer/tasks",
+     {"comm", "models", "models/graph", "trainer/config", "trainer/data", "trainer/eval",
+      "trainer/report"}},
 };
 
 // Beginnings of library headers, and the only folders that know them.

@@ -12,7 +12,6 @@
 #include "trainer/device.h"
 #include "trainer/evaluation.h"
 #include "trainer/feed.h"
-#include "trainer/prediction_pictures.h"
 #include "trainer/weights.h"
 
 namespace trainer {
@@ -54,8 +53,7 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
         options.out.empty()
             ? std::filesystem::path("runs") / config.name / ("eval-" + options.split)
             : std::filesystem::path(options.out);
-    write_evaluation(evaluation, *dataset, out);
-    draw_predictions(config, *dataset, evaluation, out / "predictions.png");
+    write_evaluation(evaluation, out, out / "predictions.png");
     std::printf("%s\nwritten to %s\n", metrics_text(evaluation.metrics).c_str(),
                 out.string().c_str());
   });

@@ -4,12 +4,12 @@
 #include <filesystem>
 
 #include "trainer/agree.h"
+#include "trainer/batch_pictures.h"
 #include "trainer/commands/config.h"
 #include "trainer/commands/data.h"
 #include "trainer/commands/score.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/feed.h"
-#include "trainer/prediction_pictures.h"
 
 namespace trainer {
 namespace {

@@ -7,7 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
+#include <span>
 
 #include "comm/threads.h"
 #include "trainer/agree.h"
@@ -18,6 +18,7 @@
 #include "trainer/commands/verbs.h"
 #include "trainer/data/loader.h"
 #include "trainer/feed.h"
+#include "trainer/network.h"
 #include "trainer/report/append_file.h"
 #include "trainer/report/pictures.h"
 #include "trainer/weights.h"
@@ -27,50 +28,19 @@ namespace {
 
 constexpr float kShownScore = 0.4f;  // fainter guesses are in the JSON and would hide the picture
 
-// What one rank found on its images, in the form that travels.
-struct FoundImage {
-  std::int64_t sample;
-  std::int32_t width, height;
-  std::int64_t num_found;
-};
+constexpr int kLikeliest = 5;
+constexpr double kOpacity = 0.55;
 
-std::string bytes_of(const std::vector<FoundImage>& images, const std::vector<Found>& found) {
-  const std::int64_t count = std::ssize(images);
-  std::string bytes(reinterpret_cast<const char*>(&count), sizeof(count));
-  bytes.append(reinterpret_cast<const char*>(images.data()), images.size() * sizeof(FoundImage));
-  return bytes.append(reinterpret_cast<const char*>(found.data()), found.size() * sizeof(Found));
-}
-
-void take_bytes(const std::string& bytes, std::vector<Prediction>& predictions) {
-  std::int64_t count;
-  std::memcpy(&count, bytes.data(), sizeof(count));
-  std::size_t at = sizeof(count);
-  std::size_t found_at = at + static_cast<std::size_t>(count) * sizeof(FoundImage);
-  for (std::int64_t i = 0; i < count; ++i, at += sizeof(FoundImage)) {
-    FoundImage image;
-    std::memcpy(&image, bytes.data() + at, sizeof(image));
-    Prediction& prediction = predictions[static_cast<std::size_t>(image.sample)];
-    prediction.width = image.width;
-    prediction.height = image.height;
-    prediction.found.resize(static_cast<std::size_t>(image.num_found));
-    const std::size_t size = prediction.found.size() * sizeof(Found);
-    if (size > 0) std::memcpy(prediction.found.data(), bytes.data() + found_at, size);
-    found_at += size;
-  }
-}
-
-void draw(const Dataset& images, std::int64_t sample, std::span<const Found> found,
-          const DataFacts& facts, const std::filesystem::path& file) {
-  Image picture = images.image(sample).image;
+void draw_answers(Image& picture, std::span<const Answer> answers,
+                  const std::vector<std::string>& class_names) {
   std::vector<DrawnBox> boxes;
-  for (const Found& f : found) {
-    if (f.score < kShownScore) continue;
-    boxes.push_back({static_cast<float>(f.box[0]), static_cast<float>(f.box[1]),
-                     static_cast<float>(f.box[2]), static_cast<float>(f.box[3]), f.label,
-                     fmt::format("{} {:.2f}", facts.class_names.at(f.label), f.score)});
+  for (const Answer& a : answers) {
+    if (a.score < kShownScore) continue;
+    boxes.push_back({static_cast<float>(a.box[0]), static_cast<float>(a.box[1]),
+                     static_cast<float>(a.box[2]), static_cast<float>(a.box[3]), a.label,
+                     fmt::format("{} {:.2f}", class_names.at(a.label), a.score)});
   }
   draw_boxes(picture, boxes);
-  write_png(file, picture);
 }
 
 class Predictor {
@@ -90,35 +60,41 @@ class Predictor {
   std::vector<Prediction> run() {
     agree(communicator_, [&] { open(); });
     load();
-    std::string mine;
-    agree(communicator_, [&] { mine = detect(); });
+    std::vector<Answer> mine;
+    agree(communicator_, [&] { mine = predict(); });
     std::vector<Prediction> predictions(options_.images.size());
     for (std::size_t i = 0; i < predictions.size(); ++i) {
-      predictions[i].file = options_.images[i];
-      predictions[i].picture = pictures_[i];
+      Prediction& p = predictions[i];
+      p.file = options_.images[i];
+      p.picture = names_[i] + ".png";
+      if (task() == models::Task::kSegmentation) p.label_map = names_[i] + "-labels.png";
     }
-    for (const std::string& bytes : communicator_.all_gather(mine)) take_bytes(bytes, predictions);
+    for (const Answer& answer : gather_answers(mine, communicator_)) {
+      Prediction& p = predictions[static_cast<std::size_t>(answer.sample)];
+      if (answer.label >= 0) {
+        p.answers.push_back(answer);
+      } else {
+        p.width = static_cast<int>(answer.box[2]);
+        p.height = static_cast<int>(answer.box[3]);
+      }
+    }
     agree(communicator_, [&] {
       if (communicator_.rank() != 0) return;
       write_file(options_.out / "predictions.json",
-                 predictions_json(predictions, facts_.class_names));
+                 predictions_json(task(), predictions, facts_.class_names));
     });
     return predictions;
   }
 
+  models::Task task() const { return network_->model().task(); }
+
  private:
   void open() {
     images_ = std::make_unique<ImageList>(options_.images);
-    for (const std::string& name : picture_names(options_.images)) {
-      pictures_.push_back(name + ".png");
-    }
+    names_ = picture_names(options_.images);
     facts_ = data_facts(config_, config_.data.splits.contains("val") ? "val" : "train");
     network_ = std::make_unique<Network>(config_, facts_.num_classes, images_->channels(), stream_,
                                          communicator_.size(), false);
-    if (network_->model().task() != models::Task::kDetection) {
-      comm::fail(comm::ExitCode::kConfig, "model.name: predict takes detectors only, not {}",
-                 to_string(config_.model.name));
-    }
     std::filesystem::create_directories(options_.out);
   }
 
@@ -132,8 +108,9 @@ class Predictor {
           [&] { load_weights(network_->storage(), weights.tensors, {.source = weights.source}); });
   }
 
-  // This rank's share of the images.
-  std::string detect() {
+  // Of this rank's share of the images. Each image's answers begin with one of label -1, whose box
+  // is the whole image: it says that the image was read, and its size.
+  std::vector<Answer> predict() {
     LoaderOptions options;
     options.micro_batch = config_.train.micro_batch;
     options.rank = communicator_.rank();
@@ -141,8 +118,7 @@ class Predictor {
     options.threads = threads_;
     const auto loader = Loader::evaluate(*images_, config_.data, options);
     models::StepObserver none;
-    std::vector<FoundImage> found_images;
-    std::vector<Found> all;
+    std::vector<Answer> all;
     for (std::int64_t count = 0; Batch* batch = loader->next(); ++count) {
       progress_.publish(comm::Phase::kEval, count);
       models::Executable& plan = network_->inference(static_cast<std::size_t>(batch->bucket));
@@ -151,16 +127,43 @@ class Predictor {
       for (int n = 0; n < batch->valid; ++n) {
         const std::int64_t sample = batch->sample_id[static_cast<std::size_t>(n)];
         if (sample < 0) continue;  // left out by data.on_error: skip
-        const Geometry& geometry = batch->geometry[static_cast<std::size_t>(n)];
-        const std::vector<Found> found = read_detections(plan, *batch, n);
-        draw(*images_, sample, found, facts_,
-             options_.out / pictures_[static_cast<std::size_t>(sample)]);
-        found_images.push_back(
-            {sample, geometry.original_w, geometry.original_h, std::ssize(found)});
-        all.insert(all.end(), found.begin(), found.end());
+        const Geometry& g = batch->geometry[static_cast<std::size_t>(n)];
+        all.push_back(
+            {sample,
+             -1,
+             0,
+             {0, 0, static_cast<double>(g.original_w), static_cast<double>(g.original_h)}});
+        const std::vector<Answer> answers = answers_for(plan, *batch, n, sample);
+        all.insert(all.end(), answers.begin(), answers.end());
       }
     }
-    return bytes_of(found_images, all);
+    return all;
+  }
+
+  // Also writes the image's pictures.
+  std::vector<Answer> answers_for(const models::Executable& plan, const Batch& batch, int n,
+                                  std::int64_t sample) {
+    Image picture = images_->image(sample).image;
+    const std::filesystem::path base = options_.out / names_[static_cast<std::size_t>(sample)];
+    std::vector<Answer> answers;
+    if (task() == models::Task::kDetection) {
+      answers = read_detections(plan, batch, n);
+      draw_answers(picture, answers, facts_.class_names);
+    } else if (task() == models::Task::kSegmentation) {
+      const LabelImage labels = read_label_map(plan, batch, n);
+      answers = shares_of_classes(labels, sample);
+      write_label_png(base.string() + "-labels.png", labels, voc_palette());
+      picture = overlay_labels(picture, labels, kOpacity);
+    } else {
+      answers = read_classes(plan, batch, n, kLikeliest);
+      const Answer& best = answers[0];
+      std::vector<Tile> tiles;
+      tiles.push_back({std::move(picture),
+                       fmt::format("{} {:.2f}", facts_.class_names.at(best.label), best.score)});
+      picture = draw_grid(tiles, {1, "", {}});
+    }
+    write_png(base.string() + ".png", picture);
+    return answers;
   }
 
   const Config& config_;
@@ -170,7 +173,7 @@ class Predictor {
   int threads_;
   comm::Stream stream_;
   std::unique_ptr<ImageList> images_;
-  std::vector<std::string> pictures_;
+  std::vector<std::string> names_;  // of the pictures, without extension
   DataFacts facts_;
   std::unique_ptr<Network> network_;
 };
@@ -194,10 +197,10 @@ void run_verb(const Options& options, const CommandContext& context) {
   const auto predictions = run_predict(config, predict, context.communicator, context.progress);
   if (!context.is_root()) return;
   for (const Prediction& p : predictions) {
-    std::printf("%s: %zu detections\n", p.file.c_str(), p.found.size());
+    std::printf("%s: %zu answers\n", p.file.c_str(), p.answers.size());
   }
-  std::printf("written to %s; pictures show scores from %.1f on\n", options.out.c_str(),
-              static_cast<double>(kShownScore));
+  std::printf("written to %s; pictures show detections with scores from %.1f on\n",
+              options.out.c_str(), static_cast<double>(kShownScore));
 }
 
 }  // namespace
@@ -214,8 +217,12 @@ PredictWords divide_words(const std::vector<std::string>& words) {
   return divided;
 }
 
-std::string predictions_json(const std::vector<Prediction>& predictions,
+std::string predictions_json(models::Task task, const std::vector<Prediction>& predictions,
                              const std::vector<std::string>& class_names) {
+  const bool boxes = task == models::Task::kDetection;
+  const char* score = boxes                                 ? "score"
+                      : task == models::Task::kSegmentation ? "share"
+                                                            : "probability";
   JsonWriter json;
   json.begin_array("images");
   for (const Prediction& p : predictions) {
@@ -224,15 +231,18 @@ std::string predictions_json(const std::vector<Prediction>& predictions,
     json.integer("width", p.width);
     json.integer("height", p.height);
     json.text("picture", p.picture);
-    json.begin_array("detections");
-    for (const Found& f : p.found) {
+    if (!p.label_map.empty()) json.text("label_map", p.label_map);
+    json.begin_array(boxes ? "detections" : "classes");
+    for (const Answer& a : p.answers) {
       json.begin_object();
-      json.integer("label", f.label);
-      json.text("class", class_names.at(static_cast<std::size_t>(f.label)));
-      json.number("score", f.score);
-      json.begin_array("box");
-      for (double corner : f.box) json.value(corner);
-      json.end_array();
+      json.integer("label", a.label);
+      json.text("class", class_names.at(static_cast<std::size_t>(a.label)));
+      json.number(score, a.score);
+      if (boxes) {
+        json.begin_array("box");
+        for (double corner : a.box) json.value(corner);
+        json.end_array();
+      }
       json.end_object();
     }
     json.end_array();
@@ -248,7 +258,8 @@ std::vector<Prediction> run_predict(const Config& config, const PredictOptions& 
 }
 
 void add_predict(CLI::App& app, const CommandContext& context) {
-  auto* verb = app.add_subcommand("predict", "detections on image files, as JSON and as pictures");
+  auto* verb = app.add_subcommand(
+      "predict", "detections, label maps or classes of image files, as JSON and as pictures");
   verb->footer(
       "Example: ridgeline predict configs/retinanet_r18_fpn_bccd.yaml --checkpoint "
       "runs/retinanet_r18_fpn_bccd/checkpoints/best --out predictions a.jpg b.jpg");

@@ -4,7 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "trainer/evaluation.h"
+#include "comm/communicator.h"
+#include "comm/progress.h"
+#include "models/model.h"
+#include "trainer/config/config.h"
+#include "trainer/tasks/answer.h"
 
 namespace trainer {
 
@@ -14,22 +18,26 @@ struct PredictOptions {
   std::vector<std::string> images;
 };
 
-// What was found on one image.
+// What a network says about one image.
 struct Prediction {
   std::string file, picture;
-  int width = 0, height = 0;  // of the image
-  std::vector<Found> found;   // best first, boxes in its pixels
+  std::string label_map;        // segmentation: palette PNG of class indices
+  int width = 0, height = 0;    // of the image
+  std::vector<Answer> answers;  // best first
 };
 
-// Detects on image files spread over the ranks; writes OUT/predictions.json and a picture an image.
+// Predicts on image files spread over the ranks; writes OUT/predictions.json, a picture an image
+// and, for segmentation, a label map an image.
 // Collective. Errors: those of open_weights, load_weights and reading an image, on all ranks.
 // Returns the predictions in the order of the images, on rank 0.
 std::vector<Prediction> run_predict(const Config& config, const PredictOptions& options,
                                     comm::Communicator& communicator, comm::Progress& progress);
 
-// {"images": [{"file", "width", "height", "picture", "detections": [{"label", "class", "score",
-// "box": [x1, y1, x2, y2]}]}]}
-std::string predictions_json(const std::vector<Prediction>& predictions,
+// {"images": [{"file", "width", "height", "picture", ...}]} with, by task,
+//   detection       "detections": [{"label", "class", "score", "box": [x1, y1, x2, y2]}]
+//   segmentation    "label_map": file, "classes": [{"label", "class", "share"}]
+//   classification  "classes": [{"label", "class", "probability"}]
+std::string predictions_json(models::Task task, const std::vector<Prediction>& predictions,
                              const std::vector<std::string>& class_names);
 
 // Divides the words behind CONFIG: KEY=VALUE overrides, and images (whatever names a file).

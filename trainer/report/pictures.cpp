@@ -11,6 +11,8 @@ namespace trainer {
 
 namespace {
 
+constexpr std::size_t kLegendEntries = 12;
+
 constexpr Rgb kWhite = {255, 255, 255};
 constexpr Rgb kBlack = {0, 0, 0};
 constexpr Rgb kGray = {160, 160, 160};
@@ -134,6 +136,22 @@ Image overlay_labels(const Image& image, const LabelImage& labels, double opacit
     }
   }
   return result;
+}
+
+std::vector<LegendEntry> class_legend(const Dataset& dataset) {
+  std::vector<LegendEntry> entries;
+  for (std::size_t k = 0; k < std::min(dataset.class_names().size(), kLegendEntries); ++k) {
+    entries.push_back({class_color(dataset.class_label(k)), dataset.class_names()[k]});
+  }
+  return entries;
+}
+
+std::vector<LegendEntry> label_map_legend(const std::vector<std::string>& class_names) {
+  std::vector<LegendEntry> entries;
+  for (std::size_t k = 0; k < std::min(class_names.size(), kLegendEntries); ++k) {
+    entries.push_back({voc_palette()[k], class_names[k]});
+  }
+  return entries;
 }
 
 Image denormalise(std::span<const float> planar, int width, int height,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "trainer/data/dataset.h"
 #include "trainer/data/image.h"
 #include "trainer/report/canvas.h"
 
@@ -45,6 +46,10 @@ struct LegendEntry {
   std::string text;
   bool dashed = false;
 };
+
+// The first dozen classes in the colours of draw_boxes, or of overlay_labels.
+std::vector<LegendEntry> class_legend(const Dataset& dataset);
+std::vector<LegendEntry> label_map_legend(const std::vector<std::string>& class_names);
 
 struct GridStyle {
   int columns = 4;

@@ -66,10 +66,10 @@ TEST_F(Predict, WritesDetectionsAndPictures) {
   for (std::size_t i = 0; i < 3; ++i) {
     EXPECT_EQ(predictions[i].width, 60 + 20 * static_cast<int>(i));
     EXPECT_EQ(predictions[i].height, 80);
-    EXPECT_FALSE(predictions[i].found.empty());
+    EXPECT_FALSE(predictions[i].answers.empty());
     const Image picture = read_image(folder_ / ("out/image" + std::to_string(i) + ".png"));
     EXPECT_EQ(picture.width, predictions[i].width);
-    for (const Found& f : predictions[i].found) {
+    for (const Answer& f : predictions[i].answers) {
       EXPECT_GE(f.box[0], 0);
       EXPECT_LE(f.box[2], predictions[i].width);
       EXPECT_LE(f.box[3], predictions[i].height);
@@ -81,7 +81,7 @@ TEST_F(Predict, WritesDetectionsAndPictures) {
   ASSERT_EQ(json["images"].Size(), 3u);
   const auto& first = json["images"][0];
   EXPECT_EQ(first["file"].GetString(), files_[0]);
-  EXPECT_EQ(first["detections"].Size(), predictions[0].found.size());
+  EXPECT_EQ(first["detections"].Size(), predictions[0].answers.size());
   EXPECT_THAT(std::string(first["detections"][0]["class"].GetString()),
               testing::AnyOf("circle", "rectangle", "triangle"));
   EXPECT_EQ(first["detections"][0]["box"].Size(), 4u);
@@ -95,7 +95,10 @@ TEST_F(Predict, TheSameOnTwoRanks) {
     const auto mine = predict(communicator, "two");
     if (communicator.rank() == 0) two = mine;
   });
-  EXPECT_EQ(predictions_json(one, {"", "a", "b", "c"}), predictions_json(two, {"", "a", "b", "c"}));
+  const auto json = [](const std::vector<Prediction>& predictions) {
+    return predictions_json(models::Task::kDetection, predictions, {"", "a", "b", "c"});
+  };
+  EXPECT_EQ(json(one), json(two));
   EXPECT_TRUE(fs::exists(folder_ / "two/image2.png"));
 }
 

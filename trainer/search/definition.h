@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trainer/config/load.h"
+#include "trainer/search/candidates.h"
+
+namespace trainer {
+
+// DIR/definition.txt: what a search is, a line each, so that a folder is continued only by the same
+// search. Keys that runs may change on resume (runtime, paths) and the searched ones are left out;
+// the data stand by their fingerprint. Last line: the threads a rank trains with, which decide
+// bits and are kept from the first start on.
+std::string definition_text(const SearchDefinition& definition, const Config& config,
+                            std::uint64_t data_fingerprint, int threads);
+
+// Of such a text; 0 when it names none.
+int threads_of_definition(const std::string& text);
+
+// Errors: kCheckpointRefused with the first line that differs, threads apart. `folder` for the
+// message.
+void require_same_definition(const std::string& saved, const std::string& current,
+                             const std::string& folder);
+
+}  // namespace trainer

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "models/graph/executable.h"
+#include "models/model.h"
+#include "trainer/config/config.h"
+#include "trainer/data/batch.h"
+#include "trainer/data/dataset.h"
+#include "trainer/eval/metrics.h"
+
+namespace trainer {
+
+// What one task makes of the outputs of inference plans: numbers, files and a picture. The same
+// numbers whichever rank added which image.
+class Evaluator {
+ public:
+  virtual ~Evaluator() = default;
+  // Image n of a batch whose plan has just run. Errors: what reading its ground truth throws.
+  virtual void add(const models::Executable& plan, const Batch& batch, int n) = 0;
+  // Brings together on rank 0 what the ranks added. Collective.
+  virtual void gather(comm::Communicator& communicator) = 0;
+  // The following on rank 0, after gather.
+  virtual Metrics metrics() const = 0;
+  // Results and curves, beside metrics.json. Errors: kIo.
+  virtual void write(const std::filesystem::path& folder) const = 0;
+  // Predictions and ground truth of the first images.
+  virtual Image picture() const = 0;
+};
+
+// REQUIRES: the dataset outlives the evaluator. `num_classes`: of the model.
+std::unique_ptr<Evaluator> make_evaluator(models::Task task, const Config& config,
+                                          const Dataset& dataset, int num_classes);
+std::unique_ptr<Evaluator> make_detection_evaluator(const Config& config, const Dataset& dataset);
+std::unique_ptr<Evaluator> make_segmentation_evaluator(const Dataset& dataset, int num_classes);
+std::unique_ptr<Evaluator> make_classification_evaluator(const Dataset& dataset, int num_classes);
+
+// Of the classes 0..num_classes-1; the number where the data name none.
+std::vector<std::string> names_of_classes(const Dataset& dataset, int num_classes);
+
+}  // namespace trainer

@@ -1,0 +1,104 @@
+// Segmentation: confusion of the pixels at the original size of each image.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "trainer/eval/segmentation_eval.h"
+#include "trainer/report/append_file.h"
+#include "trainer/report/chart.h"
+#include "trainer/report/pictures.h"
+#include "trainer/tasks/answer.h"
+#include "trainer/tasks/evaluator.h"
+
+namespace trainer {
+namespace {
+
+constexpr std::int64_t kImages = 6;
+constexpr double kOpacity = 0.55;
+
+class SegmentationEvaluator final : public Evaluator {
+ public:
+  SegmentationEvaluator(const Dataset& dataset, int num_classes)
+      : dataset_(dataset), confusion_(num_classes, dataset.ignore()) {}
+
+  void add(const models::Executable& plan, const Batch& batch, int n) override {
+    const std::int64_t sample = batch.sample_id[static_cast<std::size_t>(n)];
+    LabelImage predicted = read_label_map(plan, batch, n);
+    const LabelImage truth = dataset_.label_map(sample);
+    const std::int64_t wrong = confusion_.add(truth.pixels, predicted.pixels);
+    if (wrong >= 0) {
+      comm::fail(comm::ExitCode::kData, "{}: label {} at pixel {}, {}; the model has {} classes",
+                 dataset_.sample(sample).name, truth.pixels[static_cast<std::size_t>(wrong)],
+                 wrong % truth.width, wrong / truth.width, confusion_.num_classes());
+    }
+    if (sample < kImages) shown_[sample] = std::move(predicted.pixels);
+  }
+
+  void gather(comm::Communicator& communicator) override {
+    SegmentationConfusion sum(confusion_.num_classes(), dataset_.ignore());
+    const auto counts = std::as_bytes(confusion_.counts());
+    for (const std::string& bytes : communicator.all_gather(
+             std::string(reinterpret_cast<const char*>(counts.data()), counts.size()))) {
+      std::vector<std::int64_t> values(confusion_.counts().size());
+      std::memcpy(values.data(), bytes.data(), bytes.size());
+      sum.merge(values);
+    }
+    confusion_ = sum;
+    for (std::int64_t s = 0; s < std::min(dataset_.size(), kImages); ++s) gather(communicator, s);
+  }
+
+  Metrics metrics() const override { return {{confusion_.metrics(names())}}; }
+
+  void write(const std::filesystem::path& folder) const override {
+    ConfusionMatrix matrix{"Pixels", names(), names(), {}};
+    for (std::int64_t count : confusion_.counts().first(confusion_.counts().size() - 1)) {
+      matrix.counts.push_back(static_cast<double>(count));
+    }
+    write_file(folder / "confusion.svg", confusion_svg(matrix));
+  }
+
+  Image picture() const override {
+    std::vector<Tile> tiles;
+    for (const auto& [sample, pixels] : shown_) {
+      const Image image = dataset_.image(sample).image;
+      tiles.push_back({image, dataset_.sample(sample).name});
+      tiles.push_back(
+          {overlay_labels(image, dataset_.label_map(sample), kOpacity, dataset_.ignore()),
+           "ground truth"});
+      tiles.push_back(
+          {overlay_labels(image, {image.width, image.height, pixels}, kOpacity), "prediction"});
+    }
+    return draw_grid(tiles, {6, "Predictions", label_map_legend(names())});
+  }
+
+ private:
+  std::vector<std::string> names() const {
+    return names_of_classes(dataset_, confusion_.num_classes());
+  }
+
+  // The rank that has the prediction of this sample sends it.
+  void gather(comm::Communicator& communicator, std::int64_t sample) {
+    const std::vector<std::uint16_t>& mine = shown_[sample];
+    for (const std::string& bytes : communicator.all_gather(std::string(
+             reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(std::uint16_t)))) {
+      if (bytes.empty()) continue;
+      shown_[sample].resize(bytes.size() / sizeof(std::uint16_t));
+      std::memcpy(shown_[sample].data(), bytes.data(), bytes.size());
+    }
+    if (shown_[sample].empty()) shown_.erase(sample);  // left out by on_error: skip
+  }
+
+  const Dataset& dataset_;
+  SegmentationConfusion confusion_;
+  std::map<std::int64_t, std::vector<std::uint16_t>> shown_;
+};
+
+}  // namespace
+
+std::unique_ptr<Evaluator> make_segmentation_evaluator(const Dataset& dataset, int num_classes) {
+  return std::make_unique<SegmentationEvaluator>(dataset, num_classes);
+}
+
+}  // namespace trainer
