@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "models/ops/elementwise.h"
 #include "models/ops/max_pool.h"
 #include "models/ops/onednn.h"
@@ -16,11 +18,14 @@ class MaxPoolOneDnn final : public Kernel {
     const memory::desc y = onednn::describe(context.outputs[0]);
     const memory::dims stride = {op.stride(), op.stride()}, window = {op.window(), op.window()},
                        padding = {op.padding(), op.padding()};
+    const Shape &in = context.inputs[0].shape, &out = context.outputs[0].shape;
+    const memory::dims after = {std::max(op.padding(), op.padding_after(in[2], out[2])),
+                                std::max(op.padding(), op.padding_after(in[3], out[3]))};
     const auto kind = training_ ? dnnl::prop_kind::forward_training
                                 : dnnl::prop_kind::forward_inference;
     const auto forward = onednn::check("max_pool", [&] {
       return dnnl::pooling_forward::primitive_desc(
-          {kind, dnnl::algorithm::pooling_max, x, y, stride, window, padding, padding},
+          {kind, dnnl::algorithm::pooling_max, x, y, stride, window, padding, after},
           engine->engine);
     });
     forward_ = onednn::Call(engine, dnnl::pooling_forward(forward));
@@ -33,7 +38,7 @@ class MaxPoolOneDnn final : public Kernel {
     forward_.bind(DNNL_ARG_WORKSPACE, indices);
     const auto backward = onednn::check("max_pool backward", [&] {
       return dnnl::pooling_backward::primitive_desc(
-          {dnnl::algorithm::pooling_max, x, y, stride, window, padding, padding}, engine->engine,
+          {dnnl::algorithm::pooling_max, x, y, stride, window, padding, after}, engine->engine,
           forward);
     });
     backward_ = onednn::Call(engine, dnnl::pooling_backward(backward));

@@ -4,9 +4,12 @@
 
 #include "models/ops/batch_norm.h"
 #include "models/ops/conv2d.h"
+#include "models/ops/conv_transpose2d.h"
+#include "models/ops/cross_entropy.h"
 #include "models/ops/detection_loss.h"
 #include "models/ops/group_norm.h"
 #include "models/ops/max_pool.h"
+#include "models/ops/resize_bilinear.h"
 #include "models/ops/upsample_nearest.h"
 #include "tests/models/golden_json.h"
 #include "tests/models/ops/kernel_fixture.h"
@@ -18,6 +21,7 @@ using Builder = std::function<void(Graph&, const std::vector<Value>&, const rapi
 struct Rule {
   std::vector<std::string> inputs;
   Builder build;
+  bool adds_bias = true;  // false: the op has none, unlike the golden's
 };
 
 int integer(const rapidjson::Value& attributes, const char* name) {
@@ -36,6 +40,16 @@ std::map<std::string, Rule> rules() {
                        max_pool(g, v[0], integer(a, "kernel"), integer(a, "stride"),
                                 integer(a, "padding"));
                      }};
+  all["resize_bilinear"] = {{"x"}, [](Graph& g, const Values& v, const Json& a) {
+                              resize_bilinear(g, v[0], a["size"][0].GetInt(),
+                                              a["size"][1].GetInt());
+                            }};
+  all["conv_transposed"] = {{"x", "weight"},
+                            [](Graph& g, const Values& v, const Json& a) {
+                              conv_transpose2d(g, v[0], v[1],
+                                               {integer(a, "stride"), integer(a, "padding")});
+                            },
+                            false};
   all["conv"] = {{"x", "weight", "bias"}, [](Graph& g, const Values& v, const Json& a) {
                    conv2d(g, v[0], v[1], v[2],
                           {integer(a, "stride"), integer(a, "padding"), integer(a, "dilation")});
@@ -77,11 +91,14 @@ class OpsGolden : public ::testing::TestWithParam<DeviceCase> {
           {shape, formula_values(seed_, name + ":" + input, described), {}, input != "x"});
     }
     rule.build(graph, values, golden["attributes"]);
-    for (int block : channel_blocks(GetParam(), inputs[0].shape[1])) {
+    const bool plain = graph.nodes().back().op->layout() == LayoutRule::kPlain;
+    for (int block : plain ? std::vector{1} : channel_blocks(GetParam(), inputs[0].shape[1])) {
       SCOPED_TRACE(name + " block " + std::to_string(block));
       KernelRun run(GetParam(), graph, inputs, block);
       run.forward();
-      expect_near(run.output(), golden["outputs"]["y"]);
+      auto y = run.output();
+      if (!rule.adds_bias) add_bias(y, name, golden);
+      expect_near(y, golden["outputs"]["y"]);
       run.backward(formula_values(seed_, name + ":dy", golden["inputs"]["dy"]),
                    std::vector(inputs.size(), GradientMode::kOverwrite));
       for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -90,6 +107,14 @@ class OpsGolden : public ::testing::TestWithParam<DeviceCase> {
       }
       EXPECT_TRUE(run.padding_is_zero());
       if (golden["outputs"].HasMember("running_var_after")) expect_statistics(name, golden, run);
+    }
+  }
+
+  void add_bias(std::vector<float>& y, const std::string& name, const rapidjson::Value& golden) {
+    const auto bias = formula_values(seed_, name + ":bias", golden["inputs"]["bias"]);
+    const Shape shape = shape_of(golden["outputs"]["y"]["shape"]);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      y[i] += bias[i / static_cast<std::size_t>(shape[2] * shape[3]) % bias.size()];
     }
   }
 
@@ -154,6 +179,30 @@ TEST_P(OpsGolden, FocalLoss) {
       expect_near(run.output(), golden["outputs"]["loss"]);
       run.backward({1.0f}, {GradientMode::kOverwrite, GradientMode::kNone, GradientMode::kNone});
       expect_near(run.gradient(0), golden["outputs"]["dx"]);
+    }
+  }
+}
+
+TEST_P(OpsGolden, CrossEntropy) {
+  for (const char* name : {"cross_entropy", "cross_entropy_large"}) {
+    const auto& golden = golden_["cases"][name];
+    const Shape shape = shape_of(golden["inputs"]["x"]["shape"]);
+    const Shape label_shape = shape_of(golden["inputs"]["targets"]["shape"]);
+    const auto targets = numbers(golden["inputs"]["targets"]["values"]);
+    const std::vector<std::int32_t> labels(targets.begin(), targets.end());
+    Graph graph;
+    cross_entropy(graph, graph.input("x", {Type::kF32, shape}),
+                  graph.input("labels", {Type::kI32, label_shape}),
+                  {.ignore = golden["attributes"]["ignore"].GetInt()});
+    for (int block : channel_blocks(GetParam(), shape[1])) {
+      SCOPED_TRACE(name + std::to_string(block));
+      const auto x = formula_values(seed_, std::string(name) + ":x", golden["inputs"]["x"]);
+      KernelRun run(GetParam(), graph, {{shape, x}, {label_shape, {}, labels}}, block);
+      run.forward();
+      expect_near(run.output(), golden["outputs"]["loss"]);
+      run.backward({1.0f}, {GradientMode::kOverwrite, GradientMode::kNone});
+      expect_near(run.gradient(0), golden["outputs"]["dx"]);
+      EXPECT_TRUE(run.padding_is_zero());
     }
   }
 }
