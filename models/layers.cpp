@@ -5,6 +5,7 @@
 #include "models/ops/batch_norm.h"
 #include "models/ops/frozen_norm.h"
 #include "models/ops/group_norm.h"
+#include "models/ops/sync_norm.h"
 
 namespace models {
 namespace {
@@ -65,7 +66,9 @@ Value norm_layer(Graph& graph, Value x, const std::string& name, const LayerOpti
   if (frozen || !options.training) {
     return frozen_norm(graph, x, {gamma, beta, mean, variance}, options.norm_eps);
   }
-  return batch_norm(graph, x, {gamma, beta, mean, variance}, options.norm_eps);
+  const BatchNormParameters parameters{gamma, beta, mean, variance};
+  return options.norm == NormKind::kSync ? sync_batch_norm(graph, x, parameters, options.norm_eps)
+                                         : batch_norm(graph, x, parameters, options.norm_eps);
 }
 
 }  // namespace models

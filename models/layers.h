@@ -11,6 +11,7 @@ namespace models {
 enum class NormKind {
   kFrozen,  // constants, folded into the convolution
   kBatch,   // statistics of the micro-batch
+  kSync,    // statistics of the whole global batch
   kGroup,   // 32 groups of channels
 };
 

@@ -7,8 +7,8 @@ models::NormKind norm_kind(Norm norm) {
   switch (norm) {
     case Norm::kFrozen: return models::NormKind::kFrozen;
     case Norm::kGroup: return models::NormKind::kGroup;
-    case Norm::kBatch:
-    case Norm::kSync: return models::NormKind::kBatch;
+    case Norm::kBatch: return models::NormKind::kBatch;
+    case Norm::kSync: return models::NormKind::kSync;
   }
   return models::NormKind::kBatch;
 }
@@ -17,10 +17,6 @@ models::NormKind norm_kind(Norm norm) {
 
 std::unique_ptr<models::Model> configured_model(const Config& config, int num_classes) {
   const ModelConfig& m = config.model;
-  if (m.norm == Norm::kSync) {
-    comm::fail(comm::ExitCode::kConfig,
-               "model.norm: sync is not in this build; use batch, frozen or group");
-  }
   models::ModelOptions options;
   options.name = to_string(m.name);
   options.backbone = to_string(m.backbone);
@@ -89,6 +85,21 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
 
 models::BindOptions Network::bind_options() const {
   return {stream_.device(), stream_, config_.runtime.conv == ConvChoice::kDirect};
+}
+
+void Network::bind_lock_step(std::int64_t num_slots) {
+  REQUIRE(lock_step_.empty(), "bound twice");
+  for (std::int64_t slot = 1; slot < num_slots; ++slot) {
+    const comm::Buffer& gradients = gradients_.emplace_back(
+        stream_.device(), storage_->gradients.size_bytes(), comm::Fill::kZero);
+    models::BindOptions options = bind_options();
+    options.gradients = &gradients;
+    auto& executables = lock_step_.emplace_back();
+    for (const auto& first : training_) {
+      executables.push_back(
+          std::make_unique<models::Executable>(first->plan(), *storage_, options));
+    }
+  }
 }
 
 models::Executable& Network::inference(std::size_t bucket) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -34,7 +35,16 @@ class Network {
   const models::ParameterLayout& layout() const { return *storage_->layout; }
   models::Executable& training(std::size_t bucket) { return *training_.at(bucket); }
   models::Executable& inference(std::size_t bucket);
+  // Training plans of micro-batches that are computed in lock-step, each slot with activations and
+  // gradients of its own: memory grows with `num_slots`. Slot 0 is training(bucket).
+  void bind_lock_step(std::int64_t num_slots);
+  models::Executable& training(std::size_t bucket, std::size_t slot) {
+    return slot == 0 ? training(bucket) : *lock_step_.at(slot - 1).at(bucket);
+  }
+  // Where the executables of a slot >= 1 write their gradients.
+  const comm::Buffer& gradients(std::size_t slot) const { return gradients_.at(slot - 1); }
   const std::vector<std::string>& counters() const { return counters_; }
+  comm::StreamView stream() const { return stream_; }
   int num_classes() const { return num_classes_; }  // with background where the model has one
   std::int64_t num_parameters() const;  // elements that are parameters to torchvision's count
 
@@ -49,6 +59,8 @@ class Network {
   std::unique_ptr<models::Model> model_;
   std::unique_ptr<models::ParameterStorage> storage_;
   std::vector<std::unique_ptr<models::Executable>> training_, inference_;
+  std::deque<comm::Buffer> gradients_;  // of slots from 1 on; addresses stay
+  std::vector<std::vector<std::unique_ptr<models::Executable>>> lock_step_;  // likewise, by bucket
   std::vector<std::string> counters_;
 };
 

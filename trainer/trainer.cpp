@@ -16,9 +16,9 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::string sample_list(const Batch& batch) {
+std::string sample_list(const std::vector<std::int64_t>& samples) {
   std::string ids;
-  for (std::int64_t id : batch.sample_id) ids += (ids.empty() ? "" : ", ") + std::to_string(id);
+  for (std::int64_t id : samples) ids += (ids.empty() ? "" : ", ") + std::to_string(id);
   return ids;
 }
 
@@ -37,24 +37,18 @@ class NonFiniteSearch final : public models::StepObserver {
 
 }  // namespace
 
-Trainer::Trainer(const Parts& parts) : parts_(parts), last_end_(now()) {}
+Trainer::Trainer(const Parts& parts) : parts_(parts), slots_(1), last_end_(now()) {
+  if (parts.config.model.norm != Norm::kSync) return;
+  const std::int64_t num_local = parts.loader.num_local_micro_batches();
+  parts.network.bind_lock_step(num_local);
+  slots_.resize(static_cast<std::size_t>(num_local));
+  lock_step_.emplace(parts.communicator, parts.optimizer.num_micro_batches());
+}
 
 // The step, in order: every stage is one call.
 StepReport Trainer::step(std::int64_t index, StepVotes& votes) {
   begin(index);
-  const std::int64_t num_local = parts_.loader.num_local_micro_batches();
-  for (std::int64_t m = 0; m < num_local; ++m) {
-    parts_.progress.publish(comm::Phase::kStep, index);
-    const double start = now();
-    Batch* batch = nullptr;
-    if (!failure_) failure_ = capture([&] { batch = parts_.loader.next(); });  // decoded ahead
-    seconds_.data += now() - start;
-    if (failure_) {
-      skip_micro_batch();  // the exchange goes on, so that nobody waits for this rank
-    } else {
-      compute(*batch);  // forward, backward; full buckets leave meanwhile
-    }
-  }
+  lock_step_ ? compute_together() : compute_one_by_one();
   const double start = now();
   {
     comm::Progress::Waiting waiting(parts_.progress);
@@ -80,19 +74,78 @@ void Trainer::begin(std::int64_t index) {
   parts_.optimizer.begin_step(values);
 }
 
-void Trainer::compute(Batch& batch) {
+void Trainer::compute_one_by_one() {
+  const std::int64_t num_local = parts_.loader.num_local_micro_batches();
+  for (std::int64_t m = 0; m < num_local; ++m) {
+    load(0);
+    if (failure_) {
+      skip_micro_batch();  // the exchange goes on, so that nobody waits for this rank
+      continue;
+    }
+    const double start = now();
+    Running& running = slots_[0];
+    running.executable->run(*this, version_);  // full buckets leave meanwhile
+    keep_losses(running);
+    seconds_.compute += now() - start;
+  }
+}
+
+// norm: sync. Every micro-batch of the global batch passes a synchronised value before any goes on.
+void Trainer::compute_together() {
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot) load(slot);
+  // A rank without its samples would be waited for: all ranks leave out the step, or none.
+  if (lock_step_->any_failed(static_cast<bool>(failure_))) {
+    for (std::size_t slot = 0; slot < slots_.size(); ++slot) skip_micro_batch();
+    return;
+  }
+  std::vector<std::vector<models::SyncPoint>> points;
+  for (const Running& running : slots_) points.push_back(running.executable->sync_points());
+  std::vector<std::size_t> done(slots_.size(), 0);
+  const auto run_until = [&](auto end_of) {
+    const double start = now();
+    for (slot_ = 0; slot_ < slots_.size(); ++slot_) {
+      const std::size_t end = end_of(slot_);
+      slots_[slot_].executable->run(*this, version_, done[slot_], end);
+      done[slot_] = end;
+    }
+    seconds_.compute += now() - start;
+  };
+  std::vector<models::SyncPoint> values(slots_.size());
+  for (std::size_t p = 0; p < points[0].size(); ++p) {
+    run_until([&](std::size_t slot) { return (values[slot] = points[slot].at(p)).step; });
+    const double start = now();
+    comm::Progress::Waiting waiting(parts_.progress);
+    lock_step_->merge(parts_.network.stream(), values);
+    seconds_.communication += now() - start;
+  }
+  run_until([&](std::size_t slot) { return slots_[slot].executable->num_steps(); });
+  slot_ = 0;
+  for (const Running& running : slots_) keep_losses(running);
+}
+
+// The next micro-batch, decoded ahead, becomes the slot's input.
+void Trainer::load(std::size_t slot) {
+  parts_.progress.publish(comm::Phase::kStep, index_);
   const double start = now();
-  batch_ = &batch;
-  running_ = &parts_.network.training(static_cast<std::size_t>(batch.bucket));
-  feed(*running_, batch);
-  in_forward_ = true;
-  running_->run(*this, version_);
+  Batch* batch = nullptr;
+  if (!failure_) failure_ = capture([&] { batch = parts_.loader.next(); });
+  const double loaded = now();
+  seconds_.data += loaded - start;
+  if (failure_) return;
+  Running& running = slots_[slot];
+  running.executable = &parts_.network.training(static_cast<std::size_t>(batch->bucket), slot);
+  running.samples.assign(batch->sample_id.begin(), batch->sample_id.end());
+  running.in_forward = true;
+  feed(*running.executable, *batch);
+  seconds_.compute += now() - loaded;
+}
+
+void Trainer::keep_losses(const Running& running) {
   MicroBatchLosses losses;
-  for (const auto& loss : running_->plan().graph->losses()) {
-    losses.values.push_back(running_->output(loss.name).f32()[0]);
+  for (const auto& loss : running.executable->plan().graph->losses()) {
+    losses.values.push_back(running.executable->output(loss.name).f32()[0]);
   }
   losses_.push_back(std::move(losses));
-  seconds_.compute += now() - start;
 }
 
 void Trainer::skip_micro_batch() {
@@ -100,7 +153,18 @@ void Trainer::skip_micro_batch() {
   for (int bucket = 0; bucket < num_buckets; ++bucket) parts_.optimizer.bucket_ready(bucket);
 }
 
-void Trainer::bucket_ready(int bucket) { parts_.optimizer.bucket_ready(bucket); }
+// In lock-step a bucket is ready in every slot, in their order, before the next value is merged.
+void Trainer::bucket_ready(int bucket) {
+  if (slot_ > 0) {
+    const models::Bucket& b = parts_.network.layout().buckets[static_cast<std::size_t>(bucket)];
+    const auto at = static_cast<std::size_t>(b.offset) * sizeof(float);
+    const auto bytes = static_cast<std::size_t>(b.size) * sizeof(float);
+    comm::copy_bytes(parts_.network.stream(),
+                     parts_.network.storage().gradients.bytes().subspan(at, bytes),
+                     parts_.network.gradients(slot_).bytes().subspan(at, bytes));
+  }
+  parts_.optimizer.bucket_ready(bucket);
+}
 
 void Trainer::bucket_needed(int bucket) {
   const double start = now();
@@ -111,19 +175,20 @@ void Trainer::bucket_needed(int bucket) {
 
 // A loss that is not finite is caught between forward and backward, before anything is updated.
 void Trainer::before(const models::PlanStep& step, const models::Kernel&) {
-  if (!in_forward_ || step.kind != models::StepKind::kBackward) return;
-  in_forward_ = false;
-  for (const auto& loss : running_->plan().graph->losses()) {
-    const float value = running_->output(loss.name).f32()[0];
+  Running& running = slots_[slot_];
+  if (!running.in_forward || step.kind != models::StepKind::kBackward) return;
+  running.in_forward = false;
+  for (const auto& loss : running.executable->plan().graph->losses()) {
+    const float value = running.executable->output(loss.name).f32()[0];
     if (std::isfinite(value) || failure_) continue;
-    NonFiniteSearch search(*running_);
-    running_->run(search, version_);
+    NonFiniteSearch search(*running.executable);
+    running.executable->run(search, version_);
     failure_ = {comm::ExitCode::kDiverged,
                 fmt::format("step {}: loss {} is {} on rank {}; first in {}; samples {}; the last "
                             "checkpoint stands; lower optimizer.lr or set clip.norm",
                             index_ + 1, loss.name, value, parts_.communicator.rank(),
                             search.found.empty() ? "the loss" : search.found,
-                            sample_list(*batch_))};
+                            sample_list(running.samples))};
   }
 }
 

@@ -9,6 +9,7 @@
 #include "comm/progress.h"
 #include "trainer/agree.h"
 #include "trainer/data/loader.h"
+#include "trainer/lock_step.h"
 #include "trainer/network.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/optim/sharded_optimizer.h"
@@ -45,8 +46,17 @@ class Trainer : private models::StepObserver {
   struct MicroBatchLosses {
     std::vector<double> values;  // in the order of the graph's losses
   };
+  // A micro-batch under computation.
+  struct Running {
+    models::Executable* executable = nullptr;
+    std::vector<std::int64_t> samples;
+    bool in_forward = false;
+  };
   void begin(std::int64_t index);
-  void compute(Batch& batch);
+  void compute_one_by_one();
+  void compute_together();
+  void load(std::size_t slot);
+  void keep_losses(const Running& running);
   void skip_micro_batch();
   std::vector<double> agree_on_step(StepVotes& votes);
   StepReport describe(std::int64_t index, const std::vector<double>& losses);
@@ -57,9 +67,9 @@ class Trainer : private models::StepObserver {
   void after(const models::PlanStep& step, const models::Kernel& kernel) override;
 
   Parts parts_;
-  models::Executable* running_ = nullptr;
-  const Batch* batch_ = nullptr;
-  bool in_forward_ = false;
+  std::vector<Running> slots_;  // one, or all of this rank with norm: sync
+  std::size_t slot_ = 0;        // that runs
+  std::optional<LockStep> lock_step_;
   std::vector<MicroBatchLosses> losses_;
   Failure failure_;
   std::int64_t index_ = 0;

@@ -30,6 +30,18 @@ std::vector<NamedValue> named(const NamedValues& values) {
   return result;
 }
 
+// What torchvision puts before a classifier's names when it becomes a backbone.
+std::string backbone_prefix(ModelName model) {
+  switch (model) {
+    case ModelName::kRetinanet:
+      return "backbone.body.";
+    case ModelName::kFcn:
+      return "backbone.";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 TrainingRun::TrainingRun(const LoadedConfig& config, const TrainingOptions& options,
@@ -53,8 +65,8 @@ void TrainingRun::open_folder() {
   };
   folder_ = std::make_unique<RunFolder>(options_.out, communicator_, notify);
   if (options_.resume == "never") folder_->require_fresh();
-  log_ = std::make_unique<RunLog>(
-      RunLogOptions{options_.out, communicator_.rank(), options_.console});
+  log_ =
+      std::make_unique<RunLog>(RunLogOptions{options_.out, communicator_.rank(), options_.console});
   if (options_.resume == "auto") {
     checkpoint_ = newest_valid(options_.out, communicator_, notify);
   } else if (options_.resume != "never") {
@@ -135,7 +147,7 @@ void TrainingRun::load_initial_weights() {
           problems.empty() ? "" : fmt::format("; not loaded: {}", fmt::join(problems, ", ")));
     });
   };
-  const LoadOptions backbone{.backbone = true, .prefix = "backbone.body."};
+  const LoadOptions backbone{.backbone = true, .prefix = backbone_prefix(config_.model.name)};
   load(config_.model.backbone_weights, backbone);
   load(options_.init_backbone, backbone);
   load(options_.init, {.partial = options_.init_partial});
@@ -295,8 +307,7 @@ std::int64_t TrainingRun::last_step() const {
 }
 
 void TrainingRun::finish() {
-  const std::int64_t step =
-      std::max(first_step_, stopped_early_ ? *stopped_early_ : last_step());
+  const std::int64_t step = std::max(first_step_, stopped_early_ ? *stopped_early_ : last_step());
   result_.steps = step;
   const bool wanted = !options_.trial || step < length_.total_steps;
   if (wanted && last_saved_ != step) {
@@ -355,8 +366,8 @@ void TrainingRun::measure() {
   result_.metric = metric_on(*val_);
   const auto part = spread_indices(train_->size(), val_->size());
   result_.train_metric = metric_on(SubsetDataset(train_, part));
-  log_->info("trial: {} {:.4f}, on training images {:.4f}", config_.checkpoint.best,
-             result_.metric, result_.train_metric);
+  log_->info("trial: {} {:.4f}, on training images {:.4f}", config_.checkpoint.best, result_.metric,
+             result_.train_metric);
 }
 
 // Returns whether this is the best so far.

@@ -55,8 +55,7 @@ void fill_bilinear(std::span<float> out, const models::Shape& shape) {
       for (std::int64_t x = 0; x < k; ++x) {
         const double v = (1 - std::abs(static_cast<double>(y) - center) / factor) *
                          (1 - std::abs(static_cast<double>(x) - center) / factor);
-        out[static_cast<std::size_t>(((c * shape[1] + c) * k + y) * k + x)] =
-            static_cast<float>(v);
+        out[static_cast<std::size_t>(((c * shape[1] + c) * k + y) * k + x)] = static_cast<float>(v);
       }
     }
   }
@@ -66,12 +65,16 @@ void fill(std::span<float> out, const models::Parameter& parameter, std::uint64_
   const Initializer& init = parameter.initializer;
   const std::uint64_t stream = fnv1a(parameter.name);
   switch (init.rule) {
-    case Initializer::Rule::kConstant: return std::fill(out.begin(), out.end(), init.a);
-    case Initializer::Rule::kNormal: return fill_normal(out, seed, stream, init.a, init.b);
-    case Initializer::Rule::kUniform: return fill_uniform(out, seed, stream, init.a, init.b);
+    case Initializer::Rule::kConstant:
+      return std::fill(out.begin(), out.end(), init.a);
+    case Initializer::Rule::kNormal:
+      return fill_normal(out, seed, stream, init.a, init.b);
+    case Initializer::Rule::kUniform:
+      return fill_uniform(out, seed, stream, init.a, init.b);
     case Initializer::Rule::kKaimingNormal:
       return fill_normal(out, seed, stream, 0.0, std::sqrt(2.0 / init.a));
-    case Initializer::Rule::kBilinear: return fill_bilinear(out, parameter.shape);
+    case Initializer::Rule::kBilinear:
+      return fill_bilinear(out, parameter.shape);
   }
 }
 
@@ -102,6 +105,11 @@ std::string current_name(const std::string& name) {
   return name;
 }
 
+// The layers of torchvision's classifiers that no other model takes over.
+bool of_classifier(const std::string& name) {
+  return name.starts_with("fc.") || name.starts_with("classifier.");
+}
+
 }  // namespace
 
 void initialize(models::ParameterStorage& storage, std::uint64_t seed) {
@@ -116,7 +124,7 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
   std::map<std::string, bool> seen;
   for (const auto& [given, array] : tensors) {
     if (given.ends_with("num_batches_tracked")) continue;
-    if (options.backbone && given.starts_with("fc.")) continue;
+    if (options.backbone && of_classifier(given)) continue;
     std::string name = options.backbone ? options.prefix + given : given;
     if (!storage.layout->by_name.contains(name)) name = current_name(name);
     const auto found = storage.layout->by_name.find(name);
@@ -128,8 +136,7 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
     const ParameterSlot& slot = storage.layout->slots[found->second];
     if (array.shape != dimensions(slot.parameter.shape) || array.type != ElementType::kFloat32) {
       problems.push_back(fmt::format("{}: {} in the file, {} in the model", given,
-                                     text(array.shape),
-                                     text(dimensions(slot.parameter.shape))));
+                                     text(array.shape), text(dimensions(slot.parameter.shape))));
       continue;
     }
     const auto from = array.floats();
@@ -137,17 +144,17 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
   }
   for (const ParameterSlot& slot : storage.layout->slots) {
     const std::string& name = slot.parameter.name;
-    if (options.backbone && !name.starts_with(options.prefix)) continue;
+    if (options.backbone && (!name.starts_with(options.prefix) || of_classifier(name))) continue;
     if (!seen.contains(name)) problems.push_back("missing " + name);
   }
   if (!problems.empty() && !options.partial) {
     const std::size_t shown = std::min<std::size_t>(problems.size(), 8);
-    comm::fail(comm::ExitCode::kCheckpointRefused,
-               "{}: {} tensors do not fit the model: {}{}; use --init-partial to load the others",
-               options.source, problems.size(),
-               fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown),
-                         "; "),
-               problems.size() > shown ? "; ..." : "");
+    comm::fail(
+        comm::ExitCode::kCheckpointRefused,
+        "{}: {} tensors do not fit the model: {}{}; use --init-partial to load the others",
+        options.source, problems.size(),
+        fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
+        problems.size() > shown ? "; ..." : "");
   }
   return problems;
 }
@@ -164,8 +171,8 @@ std::vector<NamedArray> model_arrays(const models::ParameterLayout& layout,
                                    static_cast<std::size_t>(slot.size) * sizeof(float))});
   }
   for (const std::string& counter : counters) {
-    arrays.push_back({counter, {}, ElementType::kInt64,
-                      std::as_bytes(std::span<const std::int64_t>(&step, 1))});
+    arrays.push_back(
+        {counter, {}, ElementType::kInt64, std::as_bytes(std::span<const std::int64_t>(&step, 1))});
   }
   return arrays;
 }

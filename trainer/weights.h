@@ -15,7 +15,7 @@ void initialize(models::ParameterStorage& storage, std::uint64_t seed);
 
 struct LoadOptions {
   bool partial = false;   // what does not fit is left as it is and listed
-  bool backbone = false;  // torchvision's classification names: no prefix, fc.* ignored
+  bool backbone = false;  // torchvision's classification names: fc.* and classifier.* are ignored
   std::string prefix;     // of the model's backbone names ("backbone.body."), for `backbone`
   std::string source;     // for messages
 };

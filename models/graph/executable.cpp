@@ -100,6 +100,10 @@ void Executable::allocate(const BindOptions& options, ParameterStorage& storage)
       tensor.data = storage.parameter(parameters[value.parameter].name).data;
     } else if (value.storage == Storage::kGradient) {
       tensor.data = storage.gradient(parameters[value.parameter].name).data;
+      if (options.gradients) {
+        tensor.data = options.gradients->bytes().data() +
+                      (tensor.data - storage.gradients.bytes().data());
+      }
     }
   }
   options.stream.synchronize();
@@ -154,8 +158,10 @@ void Executable::bind_steps() {
   }
 }
 
-void Executable::run(StepObserver& observer, std::int64_t parameter_version) {
-  for (BoundStep& bound : steps_) {
+void Executable::run(StepObserver& observer, std::int64_t parameter_version, std::size_t begin,
+                     std::size_t end) {
+  for (std::size_t s = begin; s < end; ++s) {
+    BoundStep& bound = steps_[s];
     const PlanStep& step = *bound.step;
     if (step.kind == StepKind::kBucketReady) {
       observer.bucket_ready(step.bucket);
@@ -172,6 +178,20 @@ void Executable::run(StepObserver& observer, std::int64_t parameter_version) {
       observer.after(step, *bound.kernel);
     }
   }
+}
+
+std::vector<SyncPoint> Executable::sync_points() const {
+  std::vector<SyncPoint> points;
+  for (std::size_t s = 0; s < plan_.steps.size(); ++s) {
+    const PlanStep& step = plan_.steps[s];
+    if (step.node < 0 || !plan_.graph->nodes()[step.node].op->synchronised()) continue;
+    if (step.kind == StepKind::kForward) {
+      points.push_back({s + 1, tensors_[step.outputs[0]], false});
+    } else {
+      points.push_back({s, tensors_[step.doutputs[0]], true});
+    }
+  }
+  return points;
 }
 
 Tensor Executable::input(const std::string& name) const {

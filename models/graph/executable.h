@@ -33,6 +33,15 @@ struct BindOptions {
   comm::Device device;
   comm::StreamView stream;
   bool direct_convolution = false;
+  // Where this executable writes gradients, laid out as the storage's; null: the storage's.
+  const comm::Buffer* gradients = nullptr;
+};
+
+// A value of this micro-batch that executables in lock-step merge (Op::synchronised).
+struct SyncPoint {
+  std::size_t step = 0;   // not run before the value is merged
+  Tensor value;           // (3, C)
+  bool gradient = false;  // of the moments
 };
 
 // A plan bound to a device: kernels compiled, offsets fixed, all memory allocated. Running it
@@ -46,7 +55,14 @@ class Executable {
   Executable& operator=(const Executable&) = delete;
 
   // Walks the list once. `parameter_version` changes whenever parameters may have changed.
-  void run(StepObserver& observer, std::int64_t parameter_version);
+  void run(StepObserver& observer, std::int64_t parameter_version) {
+    run(observer, parameter_version, 0, num_steps());
+  }
+  // Steps [begin, end) of the list alone: between the synchronised values of a lock-step.
+  void run(StepObserver& observer, std::int64_t parameter_version, std::size_t begin,
+           std::size_t end);
+  std::size_t num_steps() const { return plan_.steps.size(); }
+  std::vector<SyncPoint> sync_points() const;  // in their order
 
   Tensor input(const std::string& name) const;   // null data: this graph has no such field
   Tensor output(const std::string& name) const;  // REQUIRES: a named output or loss of the graph

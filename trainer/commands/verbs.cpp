@@ -21,6 +21,7 @@ void add_verbs(CLI::App& app, const CommandContext& context, int&) {
   add_bench(app, context);
   add_doctor(app, context);
   add_predict(app, context);
+  add_search(app, context);
   add_reg_check(app, context);
 }
 

@@ -23,6 +23,7 @@ void add_bench(CLI::App& app, const CommandContext& context);
 void add_doctor(CLI::App& app, const CommandContext& context);
 void add_predict(CLI::App& app, const CommandContext& context);
 void add_reg_check(CLI::App& app, const CommandContext& context);
+void add_search(CLI::App& app, const CommandContext& context);
 
 // CONFIG and trailing KEY=VALUE.
 void add_config_arguments(CLI::App& verb, ConfigArguments& arguments);
