@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <vector>
 
 #include "comm/verdict.h"
@@ -19,7 +20,8 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kGoodbye{2000};  // how long the end waits for the others' last word
-constexpr milliseconds kAbort{1000};    // how long an abort may take before the process just ends
+constexpr double kLongestLimit = std::numeric_limits<std::int32_t>::max();  // ms
+constexpr milliseconds kAbort{1000};  // how long an abort may take before the process just ends
 
 milliseconds since(Clock::time_point from, Clock::time_point now) {
   return std::chrono::duration_cast<milliseconds>(now - from);
@@ -42,14 +44,15 @@ class Self {
       changed_ = now;
     }
     const Phase phase = progress_.phase();
-    const milliseconds limit = phase == Phase::kStep ? options_.limit : options_.long_limit;
+    const milliseconds limit =
+        phase == Phase::kStep ? progress_.step_limit(options_.limit) : options_.long_limit;
     Beat beat;
     beat.step = progress_.step();
     beat.phase = static_cast<std::uint8_t>(phase);
     beat.waiting = progress_.waiting();
     beat.still_ms = static_cast<std::int32_t>(since(changed_, now).count());
-    beat.allowed_ms =
-        static_cast<std::int32_t>(std::max(static_cast<double>(limit.count()), 10 * average_ms_));
+    const double allowed = std::max(static_cast<double>(limit.count()), 10 * average_ms_);
+    beat.allowed_ms = static_cast<std::int32_t>(std::min(allowed, kLongestLimit));
     return beat;
   }
   void forgive(Clock::duration slept) { changed_ += slept; }

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
@@ -29,6 +30,13 @@ class Progress {
     return static_cast<std::int64_t>(where_.load(std::memory_order_relaxed) >> 8);
   }
   std::uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+  // How long a step may publish nothing before its rank counts as stuck, instead of the heartbeat's
+  // own limit.
+  void allow_step(std::chrono::milliseconds limit) { step_limit_ms_ = limit.count(); }
+  std::chrono::milliseconds step_limit(std::chrono::milliseconds otherwise) const {
+    const std::int64_t limit = step_limit_ms_.load(std::memory_order_relaxed);
+    return limit > 0 ? std::chrono::milliseconds(limit) : otherwise;
+  }
   bool waiting() const { return waiting_.load(std::memory_order_relaxed); }
 
   // Scope in which this rank only waits for others (a collective, an exchange): it is then not the
@@ -47,6 +55,7 @@ class Progress {
  private:
   std::atomic<std::uint64_t> where_{0};
   std::atomic<std::uint64_t> count_{0};
+  std::atomic<std::int64_t> step_limit_ms_{0};  // 0: the heartbeat's
   std::atomic<bool> waiting_{false};
 };
 

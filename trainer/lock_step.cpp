@@ -30,8 +30,8 @@ void LockStep::add(Record& to, const Record& from, bool gradient) const {
   }
   const std::size_t c = to.size() / 3;
   for (std::size_t i = 0; i < c; ++i) {
-    const models::Moments merged = models::merge({to[i], to[c + i], to[2 * c + i]},
-                                                 {from[i], from[c + i], from[2 * c + i]});
+    const models::Moments merged =
+        models::merge({to[i], to[c + i], to[2 * c + i]}, {from[i], from[c + i], from[2 * c + i]});
     to[i] = merged.count;
     to[c + i] = merged.mean;
     to[2 * c + i] = merged.squares;

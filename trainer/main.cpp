@@ -14,6 +14,13 @@ void say(comm::ExitCode code, const char* text) {
   std::fprintf(stderr, "ridgeline: error %d: %s\n", static_cast<int>(code), text);
 }
 
+// One of several ranks that leaves takes the others along.
+int failed(comm::Communicator& communicator, comm::ExitCode code, const char* text) {
+  say(code, text);
+  if (communicator.size() > 1) communicator.abort(code);
+  return static_cast<int>(code);
+}
+
 int run(int argc, char** argv, comm::Communicator& communicator) {
   comm::Progress progress;
   const comm::StopSignals signals;
@@ -24,12 +31,9 @@ int run(int argc, char** argv, comm::Communicator& communicator) {
     if (communicator.rank() == 0) say(e.code(), e.what());
     return static_cast<int>(e.code());
   } catch (const comm::Error& e) {
-    say(e.code(), e.what());
-    if (communicator.size() == 1) return static_cast<int>(e.code());
-    communicator.abort(e.code());
+    return failed(communicator, e.code(), e.what());
   } catch (const std::exception& e) {
-    say(comm::ExitCode::kBug, e.what());
-    communicator.abort(comm::ExitCode::kBug);
+    return failed(communicator, comm::ExitCode::kBug, e.what());
   }
 }
 

@@ -173,7 +173,8 @@ void Trainer::bucket_needed(int bucket) {
   seconds_.communication += now() - start;
 }
 
-// A loss that is not finite is caught between forward and backward, before anything is updated.
+// A loss that is not finite is caught between forward and backward, before anything is updated. The
+// forward pass is then repeated to find the op; the backward pass goes on, for the others' sake.
 void Trainer::before(const models::PlanStep& step, const models::Kernel&) {
   Running& running = slots_[slot_];
   if (!running.in_forward || step.kind != models::StepKind::kBackward) return;
@@ -182,7 +183,8 @@ void Trainer::before(const models::PlanStep& step, const models::Kernel&) {
     const float value = running.executable->output(loss.name).f32()[0];
     if (std::isfinite(value) || failure_) continue;
     NonFiniteSearch search(*running.executable);
-    running.executable->run(search, version_);
+    const auto num_forward = &step - running.executable->plan().steps.data();
+    running.executable->run(search, version_, 0, static_cast<std::size_t>(num_forward));
     failure_ = {comm::ExitCode::kDiverged,
                 fmt::format("step {}: loss {} is {} on rank {}; first in {}; samples {}; the last "
                             "checkpoint stands; lower optimizer.lr or set clip.norm",

@@ -214,6 +214,9 @@ void TrainingRun::start() {
                                              StoreOptions{config_.checkpoint.keep, 3, notify});
   meter_ = std::make_unique<StepMeter>(length_.total_steps, config_.train.batch);
   last_save_seconds_ = now();
+  const double stall = config_.runtime.stall_seconds;
+  progress_.allow_step(stall > 0 ? std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * stall))
+                                 : std::chrono::milliseconds::max());
   if (!is_root()) return;
   write_file(options_.out / "config.yaml", resolved_yaml(config_, loaded_.origins));
   metrics_ = std::make_unique<MetricsFile>(options_.out / "metrics.jsonl");

@@ -91,12 +91,16 @@ class Op {
  public:
   virtual ~Op() = default;
 
-  virtual std::string name() const = 0;                    // "conv2d"
-  virtual std::string attributes() const { return {}; }    // for the printed plan
+  virtual std::string name() const = 0;                  // "conv2d"
+  virtual std::string attributes() const { return {}; }  // for the printed plan
   virtual std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const = 0;
   virtual Saved saved() const { return {}; }
   virtual bool differentiable(int /*input*/) const { return true; }
   virtual LayoutRule layout() const { return LayoutRule::kFollow; }
+  // Output 0 holds moments, (3, C): count, mean and biased variance of each channel. Whoever runs
+  // micro-batches in lock-step replaces it by the moments of all of them before it is read, and its
+  // gradient by the sum of theirs (Executable::sync_points).
+  virtual bool synchronised() const { return false; }
   // An op equal to this one followed by `consumer`, which reads this op's only output as its input
   // `slot`; null where there is none. The result's inputs are this op's inputs, then the consumer's
   // without `slot`; its outputs are the consumer's.

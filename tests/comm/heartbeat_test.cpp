@@ -74,6 +74,20 @@ TEST(Heartbeat, NamesTheStuckRankWithinItsLimit) {
   }
 }
 
+TEST(Heartbeat, AStepMayLastAsLongAsTheRunAllows) {
+  Reports reports;
+  run_local(2, [&](Communicator& communicator) {
+    Progress progress;
+    progress.allow_step(milliseconds(5000));
+    const Heartbeat heartbeat(communicator, progress,
+                              reports.options(milliseconds(200), milliseconds(200)));
+    steps(communicator, progress, 0, 5);
+    std::this_thread::sleep_for(milliseconds(900));
+    steps(communicator, progress, 5, 10);
+  });
+  EXPECT_EQ(reports.count(), 0u) << reports.lines[0];
+}
+
 TEST(Heartbeat, ALongPhaseOfOneRankIsNoAlarm) {
   Reports reports;
   run_local(2, [&](Communicator& communicator) {

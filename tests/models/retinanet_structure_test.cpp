@@ -56,14 +56,15 @@ class RetinaNetStructure : public ::testing::TestWithParam<int> {
 
 TEST_P(RetinaNetStructure, StateDictIsTorchvisions) {
   EXPECT_EQ(state_dict(training_graph(options(NormKind::kBatch, 5))), expected(true));
+  EXPECT_EQ(state_dict(training_graph(options(NormKind::kSync, 5))), expected(true));
   EXPECT_EQ(state_dict(training_graph(options(NormKind::kFrozen, 3))), expected(false));
 }
 
 TEST_P(RetinaNetStructure, InferenceHasTheSameState) {
-  for (NormKind norm : {NormKind::kBatch, NormKind::kFrozen}) {
+  for (NormKind norm : {NormKind::kBatch, NormKind::kSync, NormKind::kFrozen}) {
     Graph graph;
     make_model(options(norm, 5))->inference(graph, kSmall);
-    EXPECT_EQ(state_dict(graph), expected(norm == NormKind::kBatch));
+    EXPECT_EQ(state_dict(graph), expected(norm != NormKind::kFrozen));
     EXPECT_TRUE(graph.losses().empty());
   }
 }

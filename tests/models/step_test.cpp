@@ -79,6 +79,7 @@ struct Step {
 std::string norm_name(const ::testing::TestParamInfo<NormKind>& info) {
   return info.param == NormKind::kFrozen  ? "frozen"
          : info.param == NormKind::kBatch ? "batch"
+         : info.param == NormKind::kSync  ? "sync"
                                           : "group";
 }
 
@@ -123,7 +124,8 @@ TEST_P(WholeStep, ThreadsChangeRoundingAtMost) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Norms, WholeStep,
-                         ::testing::Values(NormKind::kFrozen, NormKind::kBatch, NormKind::kGroup),
+                         ::testing::Values(NormKind::kFrozen, NormKind::kBatch, NormKind::kSync,
+                                           NormKind::kGroup),
                          norm_name);
 
 // With a frozen norm the network of inference is the network of training.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <iterator>
 #include <utility>
@@ -68,6 +69,17 @@ bool is_control(std::string_view sequence) {
   return sequence == "\xef\xbf\xbe" || sequence == "\xef\xbf\xbf";
 }
 
+// Whether somebody sees `console`. Open MPI gives each rank a pseudo-terminal whatever mpirun
+// itself writes to, so there it is the output of the process that started the rank that counts.
+bool is_watched(std::FILE* console) {
+  if (::isatty(::fileno(console)) != 1) return false;
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return true;
+  std::error_code unreadable;
+  const std::string output =
+      std::filesystem::read_symlink(fmt::format("/proc/{}/fd/1", ::getppid()), unreadable).string();
+  return output.starts_with("/dev/pts/") || output.starts_with("/dev/tty");
+}
+
 }  // namespace
 
 std::string escape_control(std::string_view text) {
@@ -88,7 +100,7 @@ std::string escape_control(std::string_view text) {
 
 RunLog::RunLog(const RunLogOptions& options)
     : options_(options),
-      on_terminal_(options.rank == 0 && ::isatty(::fileno(options.console)) == 1),
+      on_terminal_(options.rank == 0 && is_watched(options.console)),
       file_(log_path(options)) {}
 
 RunLog::~RunLog() { progress(""); }

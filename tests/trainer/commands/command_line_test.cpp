@@ -140,7 +140,7 @@ TEST_F(CommandLine, ParamsShowsADashWithoutAnnotations) {
 }
 
 TEST_F(CommandLine, RegCheckPasses) {
-  const Ended ended = run("reg-check " + shapes_ + " regularization.mode=loss");
+  const Ended ended = run("reg-check " + shapes_ + " optimizer.name=adam regularization.mode=loss");
   EXPECT_EQ(ended.code, 0) << ended.err;
   EXPECT_THAT(ended.out, HasSubstr("does what the ledger says"));
 }

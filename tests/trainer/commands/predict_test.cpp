@@ -11,6 +11,7 @@
 #include "trainer/checkpoint/store.h"
 #include "trainer/commands/image_list.h"
 #include "trainer/data/shapes.h"
+#include "trainer/network.h"
 #include "trainer/weights.h"
 
 namespace trainer {

@@ -9,10 +9,11 @@ if [ ! -d "$data/coco_mini" ]; then
   exit 77
 fi
 
-RIDGELINE_DATA=$data expect 0 '' ranks 2 train "$source_dir/configs/retinanet_r18_fpn_coco_mini.yaml" \
-  --out "$scratch/run" runtime.threads=1
+overfit=$source_dir/configs/retinanet_r18_fpn_coco_mini.yaml
+RIDGELINE_DATA=$data expect 0 '' ranks 2 train "$overfit" --out "$scratch/run" runtime.threads=1
 metrics=$(find "$scratch/run/eval" -name metrics.json | sort | tail -1)
 ap50=$(sed -n 's/^.*"AP50": *\([0-9.]*\).*$/\1/p' "$metrics" | head -n 1)
 echo "AP50 on the 8 images: ${ap50:-none}"
-awk -v ap50="${ap50:-0}" 'BEGIN { exit !(ap50 > 0.9) }' || fail "AP50 ${ap50:-none} is not above 0.9"
+awk -v ap50="${ap50:-0}" 'BEGIN { exit !(ap50 > 0.9) }' ||
+  fail "AP50 ${ap50:-none} is not above 0.9"
 finish

@@ -18,6 +18,15 @@ for n in 1 3; do
       "$scratch/clip-$n/checkpoints/step-00000004/$file" || fail "$n ranks with clipping: $file"
   done
 done
+# Segmentation, whose dropout draws by sample.
+for n in 1 2 3 4; do
+  ranks "$n" train "$config" --out "$scratch/fcn-$n" "${tiny[@]}" train.batch=4 train.steps=4 \
+    'model={name: fcn, backbone: resnet18, head: 8s, dropout: 0.2}' >"$scratch/log" 2>&1 ||
+    fail "$n ranks, fcn: $(tail -3 "$scratch/log")"
+  file=checkpoints/step-00000004/model.h5
+  cmp "$scratch/fcn-1/$file" "$scratch/fcn-$n/$file" || fail "$n ranks, fcn: other bits than 1 rank"
+done
+grep -q $'\r' "$scratch/log" && fail "a progress bar in a file"
 # The comparison can fail: another seed gives other bits.
 ranks 1 train "$config" --out "$scratch/seed" "${tiny[@]}" train.batch=6 train.steps=4 \
   train.seed=2 optimizer.name=adam optimizer.lr=1e-4 >/dev/null 2>&1
