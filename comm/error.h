@@ -38,6 +38,13 @@ class Error : public std::runtime_error {
   ExitCode code_;
 };
 
+// An error that every rank of a communicator throws together, with the same message: the job can
+// end in good order and one rank speaks for all.
+class AgreedError : public Error {
+ public:
+  using Error::Error;
+};
+
 // Throws Error{code} with a fmt-formatted message.
 template <typename... Args>
 [[noreturn]] void fail(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {

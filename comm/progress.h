@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace comm {
 
@@ -31,8 +32,11 @@ class Progress {
   }
   std::uint64_t count() const { return count_.load(std::memory_order_relaxed); }
   // How long a step may publish nothing before its rank counts as stuck, instead of the heartbeat's
-  // own limit.
-  void allow_step(std::chrono::milliseconds limit) { step_limit_ms_ = limit.count(); }
+  // own limit; 0: for ever.
+  void allow_step(double seconds) {
+    step_limit_ms_ = seconds > 0 ? static_cast<std::int64_t>(1e3 * seconds)
+                                 : std::numeric_limits<std::int64_t>::max();
+  }
   std::chrono::milliseconds step_limit(std::chrono::milliseconds otherwise) const {
     const std::int64_t limit = step_limit_ms_.load(std::memory_order_relaxed);
     return limit > 0 ? std::chrono::milliseconds(limit) : otherwise;

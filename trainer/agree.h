@@ -7,12 +7,7 @@
 
 namespace trainer {
 
-// An error that every rank of a communicator throws together, with the same message: the job can
-// end in good order and one rank speaks for all.
-class AgreedError : public comm::Error {
- public:
-  using Error::Error;
-};
+using comm::AgreedError;
 
 // A failure as it travels between ranks; empty text: none.
 struct Failure {

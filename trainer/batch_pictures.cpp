@@ -26,8 +26,11 @@ Image picture_of(const Config& config, Batch& batch, int n) {
   const std::int64_t plane = batch.plane();
   for (std::size_t c = 0; c < 3; ++c) {
     const std::size_t from = batch.channels == 3 ? c : 0;
-    mean[c] = static_cast<float>(config.data.mean[from]);
-    std[c] = static_cast<float>(config.data.std[from]);
+    const auto value = [&](const std::vector<double>& of) {  // one stands for all channels
+      return static_cast<float>(of[std::min(from, of.size() - 1)]);
+    };
+    mean[c] = value(config.data.mean);
+    std[c] = value(config.data.std);
     const auto values =
         channels.subspan(from * static_cast<std::size_t>(plane), static_cast<std::size_t>(plane));
     planar.insert(planar.end(), values.begin(), values.end());

@@ -1,5 +1,7 @@
 #include "trainer/evaluation.h"
 
+#include <limits>
+
 #include "trainer/agree.h"
 #include "trainer/data/loader.h"
 #include "trainer/data/metrics_json.h"
@@ -12,6 +14,8 @@ namespace {
 // This rank's share of the images.
 void evaluate_local(const EvaluationContext& context, Evaluator& evaluator) {
   LoaderOptions options;
+  options.fields = fields_of(context.config.model.name);
+  options.fields.boxes = false;  // scored against the annotations, not against what is fed
   options.seed = static_cast<std::uint64_t>(context.config.train.seed);
   options.micro_batch = context.config.train.micro_batch;
   options.rank = context.communicator.rank();
@@ -49,7 +53,8 @@ Evaluation evaluate(const EvaluationContext& context) {
 
 double shared_metric(const Evaluation& evaluation, const std::string& path,
                      comm::Communicator& communicator) {
-  double value = 0;
+  double value = std::numeric_limits<double>::quiet_NaN();
+  if (path.empty()) return value;
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
     const double* found = evaluation.metrics.find(path);

@@ -39,7 +39,8 @@ Evaluation evaluate(const EvaluationContext& context);
 void write_evaluation(const Evaluation& evaluation, const std::filesystem::path& folder,
                       const std::filesystem::path& picture);
 
-// One number from rank 0 to all: the metric `path`; NaN where it is undefined. Errors: kConfig when
+// One number from rank 0 to all: the metric `path`; NaN where it is undefined or
+// `path` empty. Errors: kConfig when
 // the evaluation has no such metric, on all ranks.
 double shared_metric(const Evaluation& evaluation, const std::string& path,
                      comm::Communicator& communicator);

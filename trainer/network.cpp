@@ -5,10 +5,14 @@ namespace {
 
 models::NormKind norm_kind(Norm norm) {
   switch (norm) {
-    case Norm::kFrozen: return models::NormKind::kFrozen;
-    case Norm::kGroup: return models::NormKind::kGroup;
-    case Norm::kBatch: return models::NormKind::kBatch;
-    case Norm::kSync: return models::NormKind::kSync;
+    case Norm::kFrozen:
+      return models::NormKind::kFrozen;
+    case Norm::kGroup:
+      return models::NormKind::kGroup;
+    case Norm::kBatch:
+      return models::NormKind::kBatch;
+    case Norm::kSync:
+      return models::NormKind::kSync;
   }
   return models::NormKind::kBatch;
 }
@@ -39,6 +43,22 @@ std::unique_ptr<models::Model> configured_model(const Config& config, int num_cl
   options.layers = m.layers;
   options.label_smoothing = static_cast<float>(m.label_smoothing);
   return models::make_model(options);
+}
+
+int num_classes_for(const Config& config, const Dataset& dataset) {
+  const ModelConfig& m = config.model;
+  const bool by_layers = m.name == ModelName::kMlp && !m.layers.empty();
+  const int num_classes = m.num_classes ? *m.num_classes
+                          : by_layers   ? m.layers.back()
+                                        : dataset.num_classes();
+  if (num_classes < dataset.num_classes()) {
+    comm::fail(comm::ExitCode::kConfig,
+               "{}: {} classes for data with {} (index 0, the background of detection and "
+               "segmentation, counts); give at least as many, or name those wanted in data.only",
+               by_layers ? "model.layers" : "model.num_classes", num_classes,
+               dataset.num_classes());
+  }
+  return num_classes;
 }
 
 models::BatchShape micro_batch_shape(const Config& config, std::size_t bucket, int channels,

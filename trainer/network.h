@@ -7,11 +7,16 @@
 #include "models/graph/executable.h"
 #include "models/model.h"
 #include "trainer/config/config.h"
+#include "trainer/data/dataset.h"
 
 namespace trainer {
 
 // The model of a configuration. `num_classes` counts the background where the model has one.
 std::unique_ptr<models::Model> configured_model(const Config& config, int num_classes);
+
+// The classes of the model, background included where it has one: those of the configuration, else
+// of the data. Errors: kConfig when they are fewer than the data's.
+int num_classes_for(const Config& config, const Dataset& dataset);
 
 // One micro-batch of shape bucket `bucket`. `images` 0: train.micro_batch.
 models::BatchShape micro_batch_shape(const Config& config, std::size_t bucket, int channels = 3,

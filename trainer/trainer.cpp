@@ -38,6 +38,9 @@ class NonFiniteSearch final : public models::StepObserver {
 }  // namespace
 
 Trainer::Trainer(const Parts& parts) : parts_(parts), slots_(1), last_end_(now()) {
+  for (const LedgerEntry& entry : parts.optimizer.ledger()) {
+    penalised_ |= entry.trained && entry.mode == DecayMode::kLoss && entry.gradient > 0;
+  }
   if (parts.config.model.norm != Norm::kSync) return;
   const std::int64_t num_local = parts.loader.num_local_micro_batches();
   parts.network.bind_lock_step(num_local);
@@ -60,7 +63,14 @@ StepReport Trainer::step(std::int64_t index, StepVotes& votes) {
   return describe(index, losses);
 }
 
+// The first, the last, and every log.every_steps-th step.
+bool Trainer::is_logged(std::int64_t index) const {
+  return (index + 1) % parts_.config.log.every_steps == 0 || index == first_index_ ||
+         index + 1 == parts_.length.total_steps;
+}
+
 void Trainer::begin(std::int64_t index) {
+  if (first_index_ < 0) first_index_ = index;
   index_ = index;
   losses_.clear();
   seconds_ = {};
@@ -70,7 +80,7 @@ void Trainer::begin(std::int64_t index) {
   values.lr_factor = learning_rate_factor(config.schedule, index, parts_.length);
   values.lr = config.optimizer.lr * values.lr_factor;
   values.lambda_factor = decay_factor(config.regularization, index, parts_.length);
-  values.report = (index + 1) % config.log.every_steps == 0 || index == 0;
+  values.report = is_logged(index) || penalised_;
   parts_.optimizer.begin_step(values);
 }
 
@@ -104,6 +114,7 @@ void Trainer::compute_together() {
   const auto run_until = [&](auto end_of) {
     const double start = now();
     for (slot_ = 0; slot_ < slots_.size(); ++slot_) {
+      parts_.progress.publish(comm::Phase::kStep, index_);
       const std::size_t end = end_of(slot_);
       slots_[slot_].executable->run(*this, version_, done[slot_], end);
       done[slot_] = end;
@@ -213,8 +224,7 @@ std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
     mine.append(reinterpret_cast<const char*>(losses.values.data()),
                 losses.values.size() * sizeof(double));
   }
-  const std::size_t num_losses =
-      parts_.network.training(0).plan().graph->losses().size();
+  const std::size_t num_losses = parts_.network.training(0).plan().graph->losses().size();
   std::vector<double> sums(num_losses, 0.0);
   Failure first;
   for (const std::string& bytes : parts_.communicator.all_gather(mine)) {
@@ -250,16 +260,18 @@ StepReport Trainer::describe(std::int64_t index, const std::vector<double>& loss
     report.losses.push_back({"loss_" + named[l].name, losses[l]});
     report.loss += named[l].weight * losses[l];
   }
-  if (report.step % config.log.every_steps == 0 || index == 0) {
+  report.logged = is_logged(index);
+  if (report.logged || penalised_) {
     const OptimizerReport norms = parts_.optimizer.report();
     report.grad_norm = norms.grad_norm;
     report.l2_penalty = norms.l2_penalty;
+    report.loss += norms.loss_penalty;
     for (const GroupReport& group : norms.groups) {
+      report.extra.push_back({"penalty/" + group.group, group.penalty});
       report.extra.push_back({"weight_norm/" + group.group, group.weight_norm});
       report.extra.push_back({"update_ratio/" + group.group, group.update_ratio});
       report.extra.push_back({"sparsity/" + group.group, group.sparsity});
     }
-    if (config.regularization.mode == DecayMode::kLoss) report.loss += norms.l2_penalty;
   }
   report.memory_bytes = peak_memory_bytes();
   const double end = now();

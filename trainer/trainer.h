@@ -53,6 +53,7 @@ class Trainer : private models::StepObserver {
     bool in_forward = false;
   };
   void begin(std::int64_t index);
+  bool is_logged(std::int64_t index) const;
   void compute_one_by_one();
   void compute_together();
   void load(std::size_t slot);
@@ -72,7 +73,8 @@ class Trainer : private models::StepObserver {
   std::optional<LockStep> lock_step_;
   std::vector<MicroBatchLosses> losses_;
   Failure failure_;
-  std::int64_t index_ = 0;
+  bool penalised_ = false;  // some decay is part of the loss
+  std::int64_t index_ = 0, first_index_ = -1;
   std::int64_t version_ = 0;  // of the parameters
   StepSeconds seconds_;
   double last_end_ = 0;

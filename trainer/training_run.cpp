@@ -64,7 +64,7 @@ void TrainingRun::open_folder() {
     if (log_) log_->warning("{}", line);
   };
   folder_ = std::make_unique<RunFolder>(options_.out, communicator_, notify);
-  if (options_.resume == "never") folder_->require_fresh();
+  if (options_.resume == "never") agree(communicator_, [&] { folder_->require_fresh(); });
   log_ =
       std::make_unique<RunLog>(RunLogOptions{options_.out, communicator_.rank(), options_.console});
   if (options_.resume == "auto") {
@@ -105,8 +105,9 @@ void TrainingRun::open_data() {
       val_ = options_.open(config_.data, open);
       require_same_classes(*train_, *val_);
     }
+    num_classes_ = num_classes_for(config_, *train_);
   });
-  num_classes_ = config_.model.num_classes.value_or(train_->num_classes());
+  require_same_data();
   const std::int64_t num_micro_batches = config_.train.batch / config_.train.micro_batch;
   if (communicator_.size() > num_micro_batches) {
     throw AgreedError(
@@ -115,6 +116,20 @@ void TrainingRun::open_data() {
                     "a smaller train.micro_batch (now {}) or a larger train.batch",
                     communicator_.size(), num_micro_batches, num_micro_batches,
                     config_.train.micro_batch));
+  }
+}
+
+// A rank that read other files would train on something else.
+void TrainingRun::require_same_data() {
+  const auto all = communicator_.all_gather(fmt::format(
+      "{:016x} (train), {:016x} (val)", train_->fingerprint(), val_ ? val_->fingerprint() : 0));
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    if (all[r] == all[0]) continue;
+    throw AgreedError(
+        comm::ExitCode::kConfig,
+        fmt::format("ranks differ: the data that rank 0 read have the fingerprints {}, rank {} on "
+                    "{}: {}; give all the same files",
+                    all[0], r, communicator_.host(static_cast<int>(r)), all[r]));
   }
 }
 
@@ -147,7 +162,9 @@ void TrainingRun::load_initial_weights() {
           problems.empty() ? "" : fmt::format("; not loaded: {}", fmt::join(problems, ", ")));
     });
   };
-  const LoadOptions backbone{.backbone = true, .prefix = backbone_prefix(config_.model.name)};
+  const LoadOptions backbone{.partial = options_.init_partial,
+                             .backbone = true,
+                             .prefix = backbone_prefix(config_.model.name)};
   load(config_.model.backbone_weights, backbone);
   load(options_.init_backbone, backbone);
   load(options_.init, {.partial = options_.init_partial});
@@ -162,9 +179,9 @@ void TrainingRun::load_initial_weights() {
 
 void TrainingRun::restore() {
   const CheckpointMeta& meta = checkpoint_->meta();
-  require_same_identity(meta.config, identity(),
-                        [this](const std::string& line) { log_->info("{}", line); });
   agree(communicator_, [&] {
+    require_same_identity(meta.config, identity(),
+                          [this](const std::string& line) { log_->info("{}", line); });
     load_weights(network_->storage(), checkpoint_->model(), {.source = "checkpoint"});
     std::vector<StateRange> ranges;
     optimizer_->for_each_state([&](const std::string& state, const std::string& tensor,
@@ -178,7 +195,10 @@ void TrainingRun::restore() {
   if (meta.notes.contains("best")) best_ = std::stod(meta.notes.at("best"));
   if (meta.notes.contains("evaluations_without_best")) {
     evaluations_without_best_ = std::stoll(meta.notes.at("evaluations_without_best"));
+    if (config_.train.early_stop > 0 && evaluations_without_best_ >= config_.train.early_stop)
+      stopped_early_ = meta.step;
   }
+  if (meta.notes.contains("loss")) result_.loss = std::stod(meta.notes.at("loss"));
   if (!options_.init.empty() || !options_.init_backbone.empty()) {
     log_->info("--init is ignored: the run continues from {}", checkpoint_->folder().string());
   }
@@ -214,9 +234,7 @@ void TrainingRun::start() {
                                              StoreOptions{config_.checkpoint.keep, 3, notify});
   meter_ = std::make_unique<StepMeter>(length_.total_steps, config_.train.batch);
   last_save_seconds_ = now();
-  const double stall = config_.runtime.stall_seconds;
-  progress_.allow_step(stall > 0 ? std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * stall))
-                                 : std::chrono::milliseconds::max());
+  progress_.allow_step(config_.runtime.stall_seconds);
   if (!is_root()) return;
   write_file(options_.out / "config.yaml", resolved_yaml(config_, loaded_.origins));
   metrics_ = std::make_unique<MetricsFile>(options_.out / "metrics.jsonl");
@@ -231,6 +249,9 @@ void TrainingRun::greet() {
              threads_ == 1 ? "" : "s",
              config_.runtime.reduction == Reduction::kFast ? "fast" : "exact");
   for (const std::string& notice : loaded_.notices) log_->info("{}", notice);
+  if (num_classes_ > train_->num_classes()) {
+    log_->info("the model has {} classes, the data {}", num_classes_, train_->num_classes());
+  }
   log_->info("data: {} images to train on, {} to evaluate, {} classes{}", train_->size(),
              val_ ? val_->size() : 0, num_classes_,
              train_->anomalies().empty() ? "" : "; oddities: `ridgeline data CONFIG` lists them");
@@ -246,7 +267,9 @@ RunResult TrainingRun::run() {
   if (is_root() && first_step_ == 0 && !options_.trial)
     draw_batches(config_, *train_, 1, options_.out / "pictures");
   Trainer trainer({config_, *network_, *optimizer_, *loader_, communicator_, progress_, length_});
-  const std::int64_t end = options_.check ? first_step_ + 1 : last_step();
+  const std::int64_t end = options_.check   ? first_step_ + 1
+                           : stopped_early_ ? first_step_
+                                            : last_step();
   for (std::int64_t index = first_step_; index < end; ++index) {
     StepVotes votes;
     votes.stop = signals_.requested();
@@ -277,10 +300,7 @@ void TrainingRun::report_check(const StepReport& report) {
 void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
   meter_->observe(report);
   result_.loss = report.loss;
-  const bool last = report.step == length_.total_steps;
-  const bool logged =
-      report.step % config_.log.every_steps == 0 || report.step == first_step_ + 1 || last;
-  if (logged) {
+  if (report.logged) {
     log_->info("{}", meter_->line());
     if (metrics_) metrics_->training(report);
     if (events_) events_->training(report);
@@ -291,12 +311,12 @@ void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
   if (evaluation_due(report.step)) best = evaluate_now(report.step);
   const bool due =
       config_.checkpoint.every_steps > 0 && report.step % config_.checkpoint.every_steps == 0;
-  if (votes.stop) return stop(report.step);
+  if (votes.stop) return stop(report.step, best);
   if (due || best || votes.save) save(report.step, best, false);
 }
 
-void TrainingRun::stop(std::int64_t step) {
-  save(step, false, true);
+void TrainingRun::stop(std::int64_t step, bool best) {
+  save(step, best, true);
   throw AgreedError(comm::ExitCode::kStopped,
                     fmt::format("stopped on request after step {}; checkpoint committed in {}; run "
                                 "the same command to continue",

@@ -29,12 +29,12 @@ using DatasetOpener =
     std::function<std::unique_ptr<Dataset>(const DataConfig& config, const OpenOptions& options)>;
 
 struct TrainingOptions {
-  std::filesystem::path out;      // run folder
-  std::string resume = "auto";    // auto | never | path of a checkpoint
-  std::string init;               // HDF5 weights or a checkpoint
+  std::filesystem::path out;    // run folder
+  std::string resume = "auto";  // auto | never | path of a checkpoint
+  std::string init;             // HDF5 weights or a checkpoint
   bool init_partial = false;
-  std::string init_backbone;      // HDF5 by torchvision's classification names
-  bool check = false;             // one step per rank, then an estimate
+  std::string init_backbone;  // HDF5 by torchvision's classification names
+  bool check = false;         // one step per rank, then an estimate
 
   // A trial of a search: no pictures, evaluated once, at its end (or as train.early_stop needs).
   bool trial = false;
@@ -67,6 +67,7 @@ class TrainingRun {
   void open_folder();
   void choose_threads();
   void open_data();
+  void require_same_data();
   void build();
   void load_initial_weights();
   void restore();
@@ -74,7 +75,7 @@ class TrainingRun {
   void greet();
   void report_check(const StepReport& report);
   void after_step(StepReport& report, const StepVotes& votes);
-  void stop(std::int64_t step);
+  void stop(std::int64_t step, bool best);
   std::int64_t last_step() const;
   void finish();
   void measure();

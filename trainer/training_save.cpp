@@ -11,9 +11,12 @@ namespace {
 
 ConfigClass config_class(KeyClass cls) {
   switch (cls) {
-    case KeyClass::kIdentity: return ConfigClass::kIdentity;
-    case KeyClass::kSchedule: return ConfigClass::kSchedule;
-    case KeyClass::kRuntime: return ConfigClass::kRuntime;
+    case KeyClass::kIdentity:
+      return ConfigClass::kIdentity;
+    case KeyClass::kSchedule:
+      return ConfigClass::kSchedule;
+    case KeyClass::kRuntime:
+      return ConfigClass::kRuntime;
   }
   return ConfigClass::kIdentity;
 }
@@ -43,6 +46,8 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
   snapshot.meta.notes["threads"] = std::to_string(threads_);
   snapshot.meta.notes["isa"] = comm::cpu_info().isa;
   snapshot.meta.notes["evaluations_without_best"] = std::to_string(evaluations_without_best_);
+  if (std::isfinite(result_.loss))
+    snapshot.meta.notes["loss"] = fmt::format("{:.17g}", result_.loss);
   if (std::isfinite(best_)) snapshot.meta.notes["best"] = fmt::format("{:.17g}", best_);
   std::string kernels;
   for (const std::string& line : network_->training(0).implementations()) kernels += line + "\n";
@@ -78,9 +83,8 @@ void TrainingRun::save(std::int64_t step, bool best, bool final) {
     store_->finish();
   }
   last_saved_ = step;
-  last_save_seconds_ = std::chrono::duration<double>(
-                           std::chrono::steady_clock::now().time_since_epoch())
-                           .count();
+  last_save_seconds_ =
+      std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace trainer

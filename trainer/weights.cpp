@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numbers>
+#include <numeric>
 
 #include "comm/random.h"
 
@@ -110,6 +112,23 @@ bool of_classifier(const std::string& name) {
   return name.starts_with("fc.") || name.starts_with("classifier.");
 }
 
+// Where a tensor of torchvision's classifiers goes: to the backbone, and what was VGG16's first two
+// linear layers to the convolutions that FCN makes of them (the values lie alike). Empty: nowhere.
+std::string backbone_name(const std::string& given, const std::string& prefix,
+                          const models::ParameterLayout& layout) {
+  for (const auto& [linear, convolution] :
+       {std::pair{"classifier.0.", "fc6."}, std::pair{"classifier.3.", "fc7."}}) {
+    if (!given.starts_with(linear)) continue;
+    const std::string name = convolution + given.substr(std::strlen(linear));
+    if (layout.by_name.contains(name)) return name;
+  }
+  return of_classifier(given) ? "" : prefix + given;
+}
+
+std::int64_t num_elements(const std::vector<std::int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
 }  // namespace
 
 void initialize(models::ParameterStorage& storage, std::uint64_t seed) {
@@ -124,8 +143,9 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
   std::map<std::string, bool> seen;
   for (const auto& [given, array] : tensors) {
     if (given.ends_with("num_batches_tracked")) continue;
-    if (options.backbone && of_classifier(given)) continue;
-    std::string name = options.backbone ? options.prefix + given : given;
+    std::string name =
+        options.backbone ? backbone_name(given, options.prefix, *storage.layout) : given;
+    if (name.empty()) continue;
     if (!storage.layout->by_name.contains(name)) name = current_name(name);
     const auto found = storage.layout->by_name.find(name);
     if (found == storage.layout->by_name.end()) {
@@ -134,9 +154,13 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
     }
     seen[name] = true;
     const ParameterSlot& slot = storage.layout->slots[found->second];
-    if (array.shape != dimensions(slot.parameter.shape) || array.type != ElementType::kFloat32) {
+    const auto shape = dimensions(slot.parameter.shape);
+    const bool becomes_convolution = options.backbone && of_classifier(given);
+    const bool fits = becomes_convolution ? num_elements(array.shape) == num_elements(shape)
+                                          : array.shape == shape;
+    if (!fits || array.type != ElementType::kFloat32) {
       problems.push_back(fmt::format("{}: {} in the file, {} in the model", given,
-                                     text(array.shape), text(dimensions(slot.parameter.shape))));
+                                     text(array.shape), text(shape)));
       continue;
     }
     const auto from = array.floats();

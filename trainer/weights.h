@@ -15,7 +15,8 @@ void initialize(models::ParameterStorage& storage, std::uint64_t seed);
 
 struct LoadOptions {
   bool partial = false;   // what does not fit is left as it is and listed
-  bool backbone = false;  // torchvision's classification names: fc.* and classifier.* are ignored
+  bool backbone = false;  // torchvision's classification names: fc.* and classifier.* are
+                          // ignored, except by FCN on VGG16, whose fc6 and fc7 they become
   std::string prefix;     // of the model's backbone names ("backbone.body."), for `backbone`
   std::string source;     // for messages
 };

@@ -78,7 +78,7 @@ TEST(Heartbeat, AStepMayLastAsLongAsTheRunAllows) {
   Reports reports;
   run_local(2, [&](Communicator& communicator) {
     Progress progress;
-    progress.allow_step(milliseconds(5000));
+    progress.allow_step(5.0);
     const Heartbeat heartbeat(communicator, progress,
                               reports.options(milliseconds(200), milliseconds(200)));
     steps(communicator, progress, 0, 5);

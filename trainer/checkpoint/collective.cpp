@@ -16,8 +16,9 @@ void agree(comm::Communicator& comm, const std::optional<comm::Error>& mine) {
     const std::string& text = reports[static_cast<std::size_t>(rank)];
     if (text.empty()) continue;
     const auto code = static_cast<comm::ExitCode>(std::stoi(text.substr(0, 3)));
-    if (rank == 0) throw comm::Error(code, text.substr(3));
-    throw comm::Error(code, fmt::format("rank {} ({}): {}", rank, comm.host(rank), text.substr(3)));
+    if (rank == 0) throw comm::AgreedError(code, text.substr(3));
+    throw comm::AgreedError(code,
+                            fmt::format("rank {} ({}): {}", rank, comm.host(rank), text.substr(3)));
   }
 }
 

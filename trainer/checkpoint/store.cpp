@@ -152,8 +152,10 @@ void CheckpointStore::State::drop(const std::string& problem) {
   const std::string last = committed ? fmt::format("step {} is saved", *committed)
                                      : "nothing has been saved since the start";
   if (final || num_failures >= options.max_failures)
-    comm::fail(comm::ExitCode::kIo, "the checkpoint of step {} was not saved ({} in a row): {}; {}",
-               step, num_failures, problem, last);
+    throw comm::AgreedError(
+        comm::ExitCode::kIo,
+        fmt::format("the checkpoint of step {} was not saved ({} in a row): {}; {}", step,
+                    num_failures, problem, last));
   notify(
       fmt::format("the checkpoint of step {} was not saved: {}; {}; training goes on, failure "
                   "{} of {} in a row",

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <optional>
 
 #include "comm/threads.h"
 #include "trainer/agree.h"
@@ -27,16 +28,17 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
   const int threads = config.runtime.threads > 0 ? config.runtime.threads
                                                  : comm::default_threads(context.communicator);
   omp_set_num_threads(threads);
-  const comm::Stream stream(choose_device(config.runtime), threads);
+  std::optional<comm::Stream> stream;
   std::unique_ptr<Dataset> dataset;
   std::unique_ptr<Network> network;
   agree(context.communicator, [&] {
+    stream.emplace(choose_device(config.runtime), threads);
     OpenOptions open{options.split, fields_of(config.model.name),
                      config.model.num_classes.value_or(0)};
     dataset = open_dataset(config.data, open);
     network =
-        std::make_unique<Network>(config, config.model.num_classes.value_or(dataset->num_classes()),
-                                  dataset->channels(), stream, context.communicator.size(), false);
+        std::make_unique<Network>(config, num_classes_for(config, *dataset), dataset->channels(),
+                                  *stream, context.communicator.size(), false);
   });
   const auto notify = [&](const std::string& line) {
     if (context.is_root()) std::fprintf(stderr, "%s\n", line.c_str());

@@ -7,7 +7,7 @@
 
 namespace trainer {
 
-ImageList::ImageList(const std::vector<std::string>& files) {
+ImageList::ImageList(const std::vector<std::string>& files, int channels) : channels_(channels) {
   source_ = "the images given";
   for (const std::string& file : files) {
     if (!std::filesystem::is_regular_file(file)) {

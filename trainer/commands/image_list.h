@@ -12,15 +12,17 @@ namespace trainer {
 class ImageList final : public Dataset {
  public:
   // Errors: kInputMissing naming a file that is not there.
-  explicit ImageList(const std::vector<std::string>& files);
+  ImageList(const std::vector<std::string>& files, int channels);
 
   std::int64_t size() const override { return static_cast<std::int64_t>(samples_.size()); }
   const Sample& sample(std::int64_t index) const override {
     return samples_.at(static_cast<std::size_t>(index));
   }
   CocoAnnotations ground_truth() const override { return {}; }
+  int channels() const override { return channels_; }
 
  private:
+  int channels_;
   std::vector<Sample> samples_;
 };
 

@@ -16,6 +16,7 @@
 #include "trainer/commands/image_list.h"
 #include "trainer/commands/json_writer.h"
 #include "trainer/commands/verbs.h"
+#include "trainer/config/read.h"
 #include "trainer/data/loader.h"
 #include "trainer/feed.h"
 #include "trainer/network.h"
@@ -90,11 +91,19 @@ class Predictor {
 
  private:
   void open() {
-    images_ = std::make_unique<ImageList>(options_.images);
+    images_ = std::make_unique<ImageList>(options_.images, num_channels(config_.data.format));
     names_ = picture_names(options_.images);
     facts_ = data_facts(config_, config_.data.splits.contains("val") ? "val" : "train");
     network_ = std::make_unique<Network>(config_, facts_.num_classes, images_->channels(), stream_,
                                          communicator_.size(), false);
+    constexpr int kMostClasses = 256;
+    if (task() == models::Task::kSegmentation && facts_.num_classes > kMostClasses) {
+      comm::fail(
+          comm::ExitCode::kConfig,
+          "predict: label maps are palette PNGs of up to {} classes, the model has {}; `eval` "
+          "scores more",
+          kMostClasses, facts_.num_classes);
+    }
     std::filesystem::create_directories(options_.out);
   }
 
@@ -112,6 +121,7 @@ class Predictor {
   // is the whole image: it says that the image was read, and its size.
   std::vector<Answer> predict() {
     LoaderOptions options;
+    options.fields.label = task() == models::Task::kClassification;  // seen as in evaluation
     options.micro_batch = config_.train.micro_batch;
     options.rank = communicator_.rank();
     options.num_ranks = communicator_.size();

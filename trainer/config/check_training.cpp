@@ -17,7 +17,7 @@ std::vector<std::string> metrics_of(ModelName model) {
   if (model == ModelName::kRetinanet)
     return {"bbox/AP",   "bbox/AP50",  "bbox/AP75", "bbox/APs", "bbox/APm", "bbox/APl", "bbox/AR1",
             "bbox/AR10", "bbox/AR100", "bbox/ARs",  "bbox/ARm", "bbox/ARl", "voc/mAP50"};
-  return {"classification/accuracy", "classification/loss"};
+  return {"classification/accuracy"};
 }
 
 class TrainingCheck {

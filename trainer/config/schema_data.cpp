@@ -29,7 +29,7 @@ std::vector<Row<Config>> input_rows() {
                     .meaning = "names of the classes kept; empty: all", .applies = kClassified),
       RIDGELINE_ROW(Config, data.ignore, .cls = kIdentity,
                     .meaning = "label value that is neither trained nor scored",
-                    .limits = {.low = 0, .high = 255}, .applies = kLabelMaps),
+                    .limits = {.low = 0, .high = 65535}, .applies = kLabelMaps),
       RIDGELINE_ROW(Config, data.label_map, .cls = kIdentity,
                     .meaning = "contiguous: 1..K in category id order; ids: the category id is "
                                "the class; cityscapes: label ids to the 19 train ids",

@@ -135,6 +135,11 @@ void Fingerprint::add_file(const std::string& path) {
 
 void Fingerprint::add(const Sample& sample) {
   add(sample.name);
+  if (!sample.label_file.empty()) {
+    add(std::filesystem::path(sample.label_file).filename().string());
+    std::error_code unreadable;  // told when the file is read
+    add(static_cast<std::int64_t>(std::filesystem::file_size(sample.label_file, unreadable)));
+  }
   for (const std::int64_t value :
        {sample.image_id, std::int64_t{sample.width}, std::int64_t{sample.height},
         std::int64_t{sample.label}, static_cast<std::int64_t>(sample.objects.size())})

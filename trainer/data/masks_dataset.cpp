@@ -113,8 +113,11 @@ void MasksDataset::read_folders(const FormatInput& input) {
   source_ = data_path(input.config, input.split.images);
   const std::string folder = data_path(input.config, input.split.labels);
   std::map<std::string, std::string> labels;  // by stem
-  for (const std::string& name : list_files(folder))
-    if (has_image_extension(name)) labels.emplace(stem_of(name), name);
+  for (const std::string& name : list_files(folder)) {
+    if (!has_image_extension(name)) continue;
+    const auto [label, added] = labels.emplace(stem_of(name), name);
+    if (!added && name.ends_with(".png")) label->second = name;  // a JPEG cannot hold labels
+  }
   std::map<std::string, std::string> images;  // by stem, so in byte order of the stems
   for (const std::string& name : list_files(source_))
     if (has_image_extension(name) && !images.emplace(stem_of(name), name).second)

@@ -118,7 +118,7 @@ void VocDataset::add_image(const std::string& stem, const Folders& folders, bool
                             fmt::format("no {}", trainer::quoted(sample.label_file)));
   }
   try {
-    if (has_xml) add_boxes(*xml, load(*xml).child("annotation"), sample);
+    if (!label_maps) add_boxes(*xml, load(*xml).child("annotation"), sample);
   } catch (const comm::Error& error) {
     if (error.code() != comm::ExitCode::kData) throw;
     return anomalies_.add(AnomalyKind::kUndecodable, trainer::quoted(*xml), error.what());

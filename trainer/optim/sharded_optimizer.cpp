@@ -195,7 +195,7 @@ void ShardedOptimizer::update(int bucket) {
   BucketState& state = buckets_[bucket];
   update_shard(stream_, shard(bucket), segments_, scalars, state.sums);
   for (const BlockSums& sums : state.sums) {
-    non_finite_ |= !std::isfinite(sums.gradient) || !std::isfinite(sums.weight);
+    non_finite_ |= !std::isfinite(sums.gradient) || !std::isfinite(sums.update);
   }
 }
 
@@ -287,7 +287,9 @@ OptimizerReport ShardedOptimizer::report() {
     group.update += sums[s].update;
     group.zeros += sums[s].zeros - padding;
     group.size += size;
-    group.penalty += 0.5 * entry.gradient * values_.lambda_factor * sums[s].weight;
+    const double penalty = 0.5 * entry.gradient * values_.lambda_factor * sums[s].weight;
+    group.penalty += penalty;
+    if (entry.mode == DecayMode::kLoss) report.loss_penalty += penalty;
   }
   report.grad_norm = grad_norm_ >= 0 ? grad_norm_ : std::sqrt(gradient);
   for (const auto& [name, g] : groups) {

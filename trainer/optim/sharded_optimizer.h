@@ -23,24 +23,25 @@ struct OptimizerSetup {
 
 // What changes from one step to the next.
 struct StepValues {
-  std::int64_t step = 0;    // updates before this one
-  double lr = 0;            // learning rate of this update
-  double lr_factor = 1;     // lr / base lr, for decay_scale: schedule_only
+  std::int64_t step = 0;     // updates before this one
+  double lr = 0;             // learning rate of this update
+  double lr_factor = 1;      // lr / base lr, for decay_scale: schedule_only
   double lambda_factor = 1;  // schedule of lambda
-  bool report = false;      // fill in OptimizerReport
+  bool report = false;       // fill in OptimizerReport
 };
 
 // Norms of one group of the ledger, or of all trained tensors; the same bits on any rank count.
 struct GroupReport {
   std::string group;
   double penalty = 0;       // lambda/2 or lambda times sum w^2
-  double weight_norm = 0;   // after the update
-  double update_ratio = 0;  // |w_new - w_old| / |w_new|
-  double sparsity = 0;      // share of exact zeros
+  double weight_norm = 0;   // before the update, as in the loss
+  double update_ratio = 0;  // |w_new - w_old| / |w_old|
+  double sparsity = 0;      // share of exact zeros after the update
 };
 struct OptimizerReport {
   double grad_norm = 0;  // of the mean gradient, before clipping
   double l2_penalty = 0;
+  double loss_penalty = 0;  // the part of it that mode: loss adds to the loss
   std::vector<GroupReport> groups;
 };
 

@@ -112,7 +112,9 @@ struct UpdateBlock {
     BlockSums total;
     if (s.statistic) {
       for (std::int64_t i = begin; i < begin + models::kBlockElements; ++i) {
-        w[i] += kStatisticMomentum * (g[i] * scale - w[i]);
+        const float change = kStatisticMomentum * (g[i] * scale - w[i]);
+        w[i] += change;
+        total.update += double{change} * change;
         if (ema) ema[i] = w[i];
       }
       sums[block] = total;
@@ -142,7 +144,7 @@ struct UpdateBlock {
     if (ema) ema[i] = ema_decay * ema[i] + (1.0f - ema_decay) * value;
     const double change = double{value} - old;
     gradient += double{raw} * raw;
-    weight += double{value} * value;
+    weight += double{old} * old;
     update += change * change;
     zeros += value == 0.0f ? 1.0 : 0.0;
   }

@@ -41,15 +41,14 @@ struct UpdateScalars {
 // Sums over one block, for norms that do not depend on the number of ranks.
 struct BlockSums {
   double gradient = 0;  // sum g^2, g the mean gradient with its loss-mode decay
-  double weight = 0;    // sum w^2 after the update
-  double update = 0;    // sum (w_new - w_old)^2
+  double weight = 0;    // sum w^2 before the update
+  double update = 0;    // sum (w_new - w_old)^2, of statistics too
   double zeros = 0;     // exact zeros after the update
 };
 
 // Sum g^2 and sum w^2 before an update, for rules that need norms first (clipping, LARS).
-void shard_norms(comm::StreamView stream, const ShardView& shard,
-                 std::span<const Segment> segments, float gradient_scale,
-                 std::span<BlockSums> sums);
+void shard_norms(comm::StreamView stream, const ShardView& shard, std::span<const Segment> segments,
+                 float gradient_scale, std::span<BlockSums> sums);
 
 // One pass over the shard: decay, momentum, update, L1, EMA and the sums. Formulas as PyTorch's
 // (torch.optim), LARS as You et al. 2017.

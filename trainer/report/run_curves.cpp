@@ -69,6 +69,25 @@ void draw_losses(const std::vector<MetricsLine>& lines, const std::filesystem::p
   write_file(folder / "loss.svg", chart_svg(chart));
 }
 
+// "weight_norm/decay": a picture for each quantity, a curve for each group of parameters.
+void draw_groups(const std::vector<MetricsLine>& lines, const std::filesystem::path& folder) {
+  for (const auto& [quantity, title] :
+       {std::pair{"penalty", "L2 penalty"}, std::pair{"weight_norm", "Norm of the weights"},
+        std::pair{"update_ratio", "Update over weights, norms"},
+        std::pair{"sparsity", "Share of weights that are 0"}}) {
+    const std::string prefix = std::string(quantity) + "/";
+    Chart chart{.title = title, .x = {.label = "step", .low = 0}, .y = {.label = quantity}};
+    for (const std::string& key : keys_of(lines)) {
+      if (!key.starts_with(prefix) || chart.series.size() == kMostMetrics) continue;
+      chart.series.push_back(series_of(lines, key));
+      chart.series.back().name = key.substr(prefix.size());
+    }
+    if (chart.series.empty()) continue;
+    chart.y.scale = scale_for(chart.series);
+    write_file(folder / (std::string(quantity) + ".svg"), chart_svg(chart));
+  }
+}
+
 void draw_metrics(const std::vector<MetricsLine>& lines, const std::filesystem::path& folder) {
   Chart chart{.title = "Evaluation", .x = {.label = "step", .low = 0}, .y = {.label = "metric"}};
   for (const std::string& key : keys_of(lines)) {
@@ -95,6 +114,7 @@ void draw_run_curves(const std::filesystem::path& metrics_file,
                                              .y = {.label = "learning rate"},
                                              .series = {lr},
                                              .marks = {}}));
+  draw_groups(training, folder);
   draw_metrics(evaluation, folder);
 }
 

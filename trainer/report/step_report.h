@@ -26,6 +26,7 @@ struct StepSeconds {
 // One training step, of the global batch: a training line of metrics.jsonl.
 struct StepReport {
   std::int64_t step = 0;
+  bool logged = true;              // the first, the last, and every log.every_steps-th
   double epoch = 0;                // fraction included
   std::int64_t images = 0;         // seen since the run began
   double loss = kUndefined;        // of this step, not smoothed

@@ -105,6 +105,9 @@ void Search::check_candidates() {
         comm::fail(comm::ExitCode::kConfig,
                    "train.early_stop and --strategy halving both end runs early; set "
                    "train.early_stop=0");
+      if (metric_.empty())
+        comm::fail(comm::ExitCode::kConfig,
+                   "checkpoint.best is empty: it names the metric that trials are compared by");
       if (config.checkpoint.best != metric_)
         comm::fail(comm::ExitCode::kConfig,
                    "the candidates are measured by {} and by {}; search over one task", metric_,
@@ -140,19 +143,27 @@ TrialRows Search::shared_rows() {
     if (is_root()) text = table_.text();
   });
   text = world_.all_gather(text).front();
-  return read_csv(text, keys_);
+  TrialRows rows;
+  agree(world_, [&] { rows = read_csv(text, keys_); });
+  return rows;
 }
 
 // Every rank's error, or nobody's; waiting for other groups is no standing still.
 void Search::agree_on(const std::function<void()>& work) {
+  bool alone = false;
   const Failure mine = capture([&] {
     try {
       work();
     } catch (const AgreedError& error) {  // agreed by a group, unknown to the others
       throw comm::Error(error.code(), error.what());
+    } catch (...) {
+      alone = group_->size() > 1;
+      throw;
     }
   });
   if (mine) queue_.close();
+  // The others of its group wait for it in the trial: it ends the job.
+  if (mine && alone) throw comm::Error(mine.code, mine.text);
   progress_.publish(comm::Phase::kInit, 0);
   const comm::Progress::Waiting waiting(progress_);
   for (const std::string& bytes : world_.all_gather(pack(mine))) {

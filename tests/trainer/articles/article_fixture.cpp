@@ -6,9 +6,10 @@ namespace {
 std::shared_ptr<const models::ParameterLayout> layout_of(const Weights& weights) {
   std::vector<models::Parameter> parameters;
   for (const auto& [name, value] : weights) {
-    const bool bias = name.ends_with("bias");
-    parameters.push_back(
-        {name, {1}, bias ? models::ParameterKind::kBias : models::ParameterKind::kWeight});
+    const auto kind = name.ends_with("bias")    ? models::ParameterKind::kBias
+                      : name.ends_with("gamma") ? models::ParameterKind::kNorm
+                                                : models::ParameterKind::kWeight;
+    parameters.push_back({name, {1}, kind});
   }
   return std::make_shared<const models::ParameterLayout>(
       models::make_parameter_layout(parameters, {}, 1));

@@ -15,7 +15,7 @@
 // that a user writes, through the parser, the ledger and the optimizer of a run.
 namespace trainer::testing {
 
-using Weights = std::map<std::string, float>;  // names that end in "bias" are biases
+using Weights = std::map<std::string, float>;  // "...bias" a bias, "...gamma" of a norm
 
 // `text`: the sections optimizer and regularization. Errors: as parse_config.
 Config article_config(const std::string& text);

@@ -16,6 +16,7 @@
 namespace trainer {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -227,6 +228,23 @@ TEST(RunCurves, AWideFallIsDrawnOnALogAxis) {
     const std::string svg = file_text(folder.path() / "loss.svg");
     EXPECT_EQ(svg.find(">10³<") != svg.npos, first == 1000);
   }
+}
+
+TEST(RunCurves, EveryGroupOfParametersIsACurve) {
+  const ScratchFolder folder;
+  MetricsFile metrics(folder.path() / "metrics.jsonl");
+  StepReport step;
+  for (step.step = 1; step.step <= 4; ++step.step) {
+    step.extra = {{"weight_norm/decay", 2}, {"weight_norm/rule 1", 3}, {"sparsity/decay", 0.5}};
+    metrics.training(step);
+  }
+  draw_run_curves(metrics.file().path(), folder.path());
+  const std::string norms = file_text(folder.path() / "weight_norm.svg");
+  expect_clean(norms);
+  EXPECT_THAT(norms, AllOf(HasSubstr(">decay<"), HasSubstr(">rule 1<")));
+  EXPECT_EQ(count(norms, "<polyline"), 2);
+  EXPECT_THAT(file_text(folder.path() / "sparsity.svg"), Not(HasSubstr(">rule 1<")));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "update_ratio.svg"));
 }
 
 TEST(RunCurves, DrawsWhatTheRunHas) {

@@ -1,0 +1,74 @@
+#include "trainer/weights.h"
+
+#include <gmock/gmock.h>
+
+#include "comm/error.h"
+
+namespace trainer {
+namespace {
+
+using ::testing::Each;
+using ::testing::ElementsAre;
+
+// The names of FCN on VGG16, small.
+models::ParameterStorage fcn_storage() {
+  const std::vector<models::Parameter> parameters = {
+      {"backbone.features.0.weight", {2, 3, 3, 3}, models::ParameterKind::kWeight},
+      {"fc6.weight", {4, 2, 2, 2}, models::ParameterKind::kWeight},
+      {"fc6.bias", {4}, models::ParameterKind::kBias},
+      {"fc7.weight", {4, 4, 1, 1}, models::ParameterKind::kWeight},
+      {"score_fr.weight", {3, 4, 1, 1}, models::ParameterKind::kWeight}};
+  return models::ParameterStorage(std::make_shared<const models::ParameterLayout>(
+                                      models::make_parameter_layout(parameters, {}, 1)),
+                                  comm::Device{});
+}
+
+Array filled(const std::vector<std::int64_t>& shape, float first) {
+  Array array;
+  array.shape = shape;
+  std::int64_t count = 1;
+  for (std::int64_t extent : shape) count *= extent;
+  array.bytes.resize(static_cast<std::size_t>(count) * sizeof(float));
+  auto* values = reinterpret_cast<float*>(array.bytes.data());
+  for (std::int64_t i = 0; i < count; ++i) values[i] = first + static_cast<float>(i);
+  return array;
+}
+
+std::vector<float> values_of(const models::ParameterStorage& storage, const std::string& name) {
+  const models::Tensor tensor = storage.parameter(name);
+  return {tensor.f32(), tensor.f32() + tensor.shape.count()};
+}
+
+const LoadOptions kBackbone = {.backbone = true, .prefix = "backbone.", .source = "vgg16.h5"};
+
+// torchvision's VGG16: two linear layers become convolutions, the last one is of its classes.
+TEST(LoadWeights, LinearLayersOfVggBecomeConvolutions) {
+  models::ParameterStorage storage = fcn_storage();
+  const TensorMap file = {{"features.0.weight", filled({2, 3, 3, 3}, 0)},
+                          {"classifier.0.weight", filled({4, 8}, 100)},
+                          {"classifier.0.bias", filled({4}, 7)},
+                          {"classifier.3.weight", filled({4, 4}, 200)},
+                          {"classifier.6.weight", filled({1000, 4}, 300)}};
+  EXPECT_THAT(load_weights(storage, file, kBackbone), ElementsAre());
+  EXPECT_EQ(values_of(storage, "fc6.weight")[31], 131);
+  EXPECT_THAT(values_of(storage, "fc6.bias"), ElementsAre(7, 8, 9, 10));
+  EXPECT_EQ(values_of(storage, "fc7.weight")[15], 215);
+  EXPECT_THAT(values_of(storage, "score_fr.weight"), Each(0));
+}
+
+TEST(LoadWeights, ABackboneMayComeWithoutThem) {
+  models::ParameterStorage storage = fcn_storage();
+  const TensorMap file = {{"features.0.weight", filled({2, 3, 3, 3}, 1)}};
+  EXPECT_THAT(load_weights(storage, file, kBackbone), ElementsAre());
+  EXPECT_EQ(values_of(storage, "backbone.features.0.weight")[53], 54);
+}
+
+TEST(LoadWeights, OtherSizesAreRefused) {
+  models::ParameterStorage storage = fcn_storage();
+  const TensorMap file = {{"features.0.weight", filled({2, 3, 3, 3}, 1)},
+                          {"classifier.0.weight", filled({4, 9}, 0)}};
+  EXPECT_THROW(load_weights(storage, file, kBackbone), comm::Error);
+}
+
+}  // namespace
+}  // namespace trainer
