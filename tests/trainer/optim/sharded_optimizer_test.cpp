@@ -138,8 +138,9 @@ TEST(ShardedOptimizer, FastIsCloseToExactOverManySteps) {
 TEST(ShardedOptimizer, ReportsTheNormsOfWholeTensors) {
   const OptimizerSetup setup = setup_of(kMomentum, 8);
   const Snapshot run = train(setup, 3);
-  double squares = 0;  // before the last update
-  for (float w : train(setup, 3, {0, 5}).parameters.at("body.conv1.weight")) squares += double{w} * w;
+  const Snapshot before = train(setup, 3, {0, 5});  // the last update
+  double squares = 0;
+  for (float w : before.parameters.at("body.conv1.weight")) squares += double{w} * w;
   const GroupReport* group = nullptr;
   for (const GroupReport& g : run.report.groups) {
     if (g.group == "rule 0") group = &g;
