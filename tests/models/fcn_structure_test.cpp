@@ -170,7 +170,7 @@ TEST(FcnHeads, InitialScores) {
   }
 }
 
-// Logits have the size of the image whatever that is; VGG's graph is only built.
+// Logits have the size of the image whatever that is; graphs are only built.
 TEST(FcnHeads, AnySizeFits) {
   for (const char* backbone : {"vgg16", "resnet18", "resnet50"}) {
     for (const char* head : {"32s", "16s", "8s"}) {
@@ -259,6 +259,46 @@ INSTANTIATE_TEST_SUITE_P(Heads, ResNetHeads,
                                            HeadCase{"16s", false, true},
                                            HeadCase{"8s", false, false},
                                            HeadCase{"8s", true, false}));
+
+// The paper's network as it starts: zero scores make all classes alike, so the loss is ln(classes)
+// a pixel, and nothing but the score layers has a gradient.
+TEST(FcnHeads, TheVggNetworkStartsAtEqualScores) {
+  constexpr int kClasses = 5;
+  ModelOptions options = fcn_options("vgg16", "8s", kClasses);
+  options.dropout = 0.5f;
+  options.loss_sum = true;
+  const std::int64_t height = 40, width = 56;
+  const Graph graph = graph_of(options, {.images = 1, .height = height, .width = width});
+  Program program(graph, true, DeviceCase{});
+  for (const ParameterSlot& slot : program.storage().layout->slots) {
+    const std::string& name = slot.parameter.name;
+    const bool score = name.starts_with("score_");
+    const float size =
+        score ? 0.0f : 1.5f / std::sqrt(static_cast<float>(slot.size / slot.parameter.shape[0]));
+    float* to = program.storage().parameter(name).f32();
+    std::uint32_t random = 1;
+    for (std::int64_t i = 0; i < slot.size; ++i) {
+      random = random * 1664525u + 1013904223u;
+      to[i] = size * (static_cast<float>(random >> 8) / (1 << 23) - 1.0f);
+    }
+  }
+  program.set_input("image", values("image", 3 * height * width));
+  std::vector<std::int32_t> labels(static_cast<std::size_t>(height * width), 255);
+  for (std::size_t i = 0; i < 1000; ++i) labels[i] = static_cast<std::int32_t>(i % kClasses);
+  program.set_input("label_map", labels);
+  program.set_input("sample_id", std::vector<std::int64_t>{1});
+  program.set_input("epoch", std::vector<std::int32_t>{0});
+  program.run();
+  EXPECT_NEAR(program.output("out")[0], 1000 * std::log(kClasses), 1e-2);
+  for (const char* name : {"score_fr.weight", "score_pool4.weight", "score_pool3.weight"}) {
+    double norm = 0;
+    for (float g : program.gradient(name)) norm += double{g} * g;
+    EXPECT_TRUE(std::isfinite(norm) && norm > 0) << name;
+  }
+  for (const char* name : {"fc7.weight", "fc6.bias", "backbone.features.0.weight"}) {
+    for (float g : program.gradient(name)) ASSERT_EQ(g, 0) << name;
+  }
+}
 
 TEST(Fcn, UnknownHeadsAreConfigErrors) {
   EXPECT_THROW(make_model(fcn_options("resnet18", "dilated", 3)), comm::Error);

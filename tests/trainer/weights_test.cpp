@@ -3,12 +3,14 @@
 #include <gmock/gmock.h>
 
 #include "comm/error.h"
+#include "models/model.h"
 
 namespace trainer {
 namespace {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::UnorderedElementsAre;
 
 // The names of FCN on VGG16, small.
 models::ParameterStorage fcn_storage() {
@@ -61,6 +63,39 @@ TEST(LoadWeights, ABackboneMayComeWithoutThem) {
   const TensorMap file = {{"features.0.weight", filled({2, 3, 3, 3}, 1)}};
   EXPECT_THAT(load_weights(storage, file, kBackbone), ElementsAre());
   EXPECT_EQ(values_of(storage, "backbone.features.0.weight")[53], 54);
+}
+
+// 32s, 16s, 8s: each stage takes over what it shares with the one before, and lacks its own skip.
+TEST(LoadWeights, StagesOfFcnTakeOverWhatTheyShare) {
+  const auto storage_of = [](const std::string& head) {
+    models::ModelOptions options;
+    options.name = "fcn";
+    options.backbone = "resnet18";
+    options.head = head;
+    options.num_classes = 3;
+    models::Graph graph;
+    models::make_model(options)->training(graph, {.images = 1, .height = 64, .width = 64});
+    return models::ParameterStorage(models::plan(graph, {}).layout, comm::Device{});
+  };
+  const auto tensors_of = [](const models::ParameterStorage& storage, float first) {
+    TensorMap tensors;
+    for (const models::ParameterSlot& slot : storage.layout->slots) {
+      const models::Shape& shape = slot.parameter.shape;
+      tensors[slot.parameter.name] =
+          filled({shape.extents.begin(), shape.extents.begin() + shape.rank}, first);
+    }
+    return tensors;
+  };
+  const TensorMap trained = tensors_of(storage_of("32s"), 5);
+  models::ParameterStorage next = storage_of("16s");
+  EXPECT_THROW(load_weights(next, trained, {}), comm::Error);
+  EXPECT_THAT(load_weights(next, trained, {.partial = true}),
+              UnorderedElementsAre("missing score_pool4.weight", "missing score_pool4.bias"));
+  EXPECT_EQ(values_of(next, "score_fr.weight")[0], 5);
+  models::ParameterStorage last = storage_of("8s");
+  EXPECT_THAT(load_weights(last, tensors_of(next, 9), {.partial = true}),
+              UnorderedElementsAre("missing score_pool3.weight", "missing score_pool3.bias"));
+  EXPECT_EQ(values_of(last, "score_pool4.weight")[0], 9);
 }
 
 TEST(LoadWeights, OtherSizesAreRefused) {

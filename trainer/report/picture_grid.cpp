@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
 #include "comm/error.h"
 #include "trainer/report/pictures.h"
@@ -77,8 +78,15 @@ void draw_head(Canvas& canvas, const GridStyle& style, const Layout& layout) {
 
 }  // namespace
 
-Image draw_grid(std::span<const Tile> tiles, const GridStyle& style) {
+Image draw_grid(std::span<const Tile> given, const GridStyle& style) {
   REQUIRE(style.columns > 0, "columns {}", style.columns);
+  constexpr int kLargest = 640;  // one large picture would space all the others out
+  std::vector<Tile> tiles(given.begin(), given.end());
+  for (Tile& tile : tiles) {
+    const auto [shorter, longer] = std::minmax(tile.image.width, tile.image.height);
+    const int factor = std::min((longer + kLargest - 1) / kLargest, shorter);
+    if (factor > 1) tile.image = reduced(tile.image, factor);
+  }
   const Layout layout = lay_out(tiles, style);
   Canvas canvas(layout.width, layout.height, kPaper);
   draw_head(canvas, style, layout);

@@ -177,4 +177,23 @@ Image enlarged(const Image& image, int factor) {
   return std::move(canvas).take();
 }
 
+Image reduced(const Image& image, int factor) {
+  REQUIRE(factor > 0 && std::min(image.width, image.height) >= factor, "factor {}", factor);
+  Image small{image.width / factor, image.height / factor, {}};
+  small.rgb.reserve(static_cast<std::size_t>(3 * small.width) * small.height);
+  for (int y = 0; y < small.height; ++y) {
+    for (int x = 0; x < small.width; ++x) {
+      for (int c = 0; c < 3; ++c) {
+        int sum = 0;
+        for (int i = 0; i < factor * factor; ++i) {
+          const int row = y * factor + i / factor, column = x * factor + i % factor;
+          sum += image.rgb[static_cast<std::size_t>(3 * (row * image.width + column) + c)];
+        }
+        small.rgb.push_back(static_cast<std::uint8_t>(sum / (factor * factor)));
+      }
+    }
+  }
+  return small;
+}
+
 }  // namespace trainer

@@ -35,6 +35,9 @@ Image denormalise(std::span<const float> planar, int width, int height,
 
 // Nearest-neighbour enlargement by a whole factor, for small pictures.
 Image enlarged(const Image& image, int factor);
+// The mean of factor x factor pixels each; what is left over on the right and below is cut off.
+// REQUIRES: both sides at least `factor`.
+Image reduced(const Image& image, int factor);
 
 struct Tile {
   Image image;
@@ -57,7 +60,8 @@ struct GridStyle {
   std::vector<LegendEntry> legend;  // wrapped below the title
 };
 
-// Tiles in rows on a white ground, captions below them, cells as large as the largest tile.
+// Tiles in rows on a white ground, captions below them, cells as large as the largest tile. A tile
+// of more than 640 pixels a side is reduced by a whole factor.
 Image draw_grid(std::span<const Tile> tiles, const GridStyle& style);
 
 }  // namespace trainer

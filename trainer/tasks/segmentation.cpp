@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 
+#include "trainer/data/subset.h"
 #include "trainer/eval/segmentation_eval.h"
 #include "trainer/report/append_file.h"
 #include "trainer/report/chart.h"
@@ -21,7 +22,9 @@ constexpr double kOpacity = 0.55;
 class SegmentationEvaluator final : public Evaluator {
  public:
   SegmentationEvaluator(const Dataset& dataset, int num_classes)
-      : dataset_(dataset), confusion_(num_classes, dataset.ignore()) {}
+      : dataset_(dataset), confusion_(num_classes, dataset.ignore()) {
+    for (const std::int64_t sample : spread_indices(dataset.size(), kImages)) shown_[sample] = {};
+  }
 
   void add(const models::Executable& plan, const Batch& batch, int n) override {
     const std::int64_t sample = batch.sample_id[static_cast<std::size_t>(n)];
@@ -33,7 +36,8 @@ class SegmentationEvaluator final : public Evaluator {
                  dataset_.sample(sample).name, truth.pixels[static_cast<std::size_t>(wrong)],
                  wrong % truth.width, wrong / truth.width, confusion_.num_classes());
     }
-    if (sample < kImages) shown_[sample] = std::move(predicted.pixels);
+    const auto shown = shown_.find(sample);
+    if (shown != shown_.end()) shown->second = std::move(predicted.pixels);
   }
 
   void gather(comm::Communicator& communicator) override {
@@ -46,7 +50,9 @@ class SegmentationEvaluator final : public Evaluator {
       sum.merge(values);
     }
     confusion_ = sum;
-    for (std::int64_t s = 0; s < std::min(dataset_.size(), kImages); ++s) gather(communicator, s);
+    for (auto& [sample, pixels] : shown_) pixels = gather(communicator, pixels);
+    // Left out by on_error: skip.
+    std::erase_if(shown_, [](const auto& entry) { return entry.second.empty(); });
   }
 
   Metrics metrics() const override { return {{confusion_.metrics(names())}}; }
@@ -78,21 +84,22 @@ class SegmentationEvaluator final : public Evaluator {
     return names_of_classes(dataset_, confusion_.num_classes());
   }
 
-  // The rank that has the prediction of this sample sends it.
-  void gather(comm::Communicator& communicator, std::int64_t sample) {
-    const std::vector<std::uint16_t>& mine = shown_[sample];
+  // The rank that has the prediction of a sample sends it.
+  static std::vector<std::uint16_t> gather(comm::Communicator& communicator,
+                                           const std::vector<std::uint16_t>& mine) {
+    std::vector<std::uint16_t> pixels;
     for (const std::string& bytes : communicator.all_gather(std::string(
              reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(std::uint16_t)))) {
       if (bytes.empty()) continue;
-      shown_[sample].resize(bytes.size() / sizeof(std::uint16_t));
-      std::memcpy(shown_[sample].data(), bytes.data(), bytes.size());
+      pixels.resize(bytes.size() / sizeof(std::uint16_t));
+      std::memcpy(pixels.data(), bytes.data(), bytes.size());
     }
-    if (shown_[sample].empty()) shown_.erase(sample);  // left out by on_error: skip
+    return pixels;
   }
 
   const Dataset& dataset_;
   SegmentationConfusion confusion_;
-  std::map<std::int64_t, std::vector<std::uint16_t>> shown_;
+  std::map<std::int64_t, std::vector<std::uint16_t>> shown_;  // predictions, by sample
 };
 
 }  // namespace

@@ -119,6 +119,22 @@ TEST(Enlarged, RepeatsPixels) {
   EXPECT_TRUE(same(Canvas(image).at(3, 0), kWhite));
 }
 
+TEST(Reduced, TakesMeans) {
+  Canvas canvas(5, 2, kGround);
+  canvas.set(0, 0, kWhite);
+  const Image image = reduced(canvas.image(), 2);
+  EXPECT_EQ(image.width, 2);
+  EXPECT_EQ(image.height, 1);
+  EXPECT_EQ(image.rgb[0], (255 + 3 * kGround.r) / 4);
+  EXPECT_TRUE(same(Canvas(image).at(1, 0), kGround));
+}
+
+TEST(DrawGrid, LargeTilesAreReduced) {
+  const std::vector<Tile> tiles = {{plain(1300, 40), "wide"}, {plain(20, 20), "small"}};
+  const Image image = draw_grid(tiles, {.columns = 2, .title = "", .legend = {}});
+  EXPECT_EQ(count(image, kGround), 433 * 13 + 400);
+}
+
 TEST(DrawGrid, HoldsEveryTileWhole) {
   std::vector<Tile> tiles;
   for (const int size : {30, 50, 40, 20, 10})

@@ -27,6 +27,25 @@ expect 66 'broken.json' "$BINARY" train "$scratch/coco.yaml" --out "$scratch/coc
 printf '{"images": [], "annotations": 3}' >"$scratch/broken.json"
 expect 65 'broken.json' "$BINARY" train "$scratch/coco.yaml" --out "$scratch/coco"
 expect 0 '' in_folder "$out"
+# Two ranks that find other boxes under the same names, each in a working directory of its own.
+png=$out/pictures/train_batch_0.png
+read -r width height < <(od -An -t u4 --endian=big -j 16 -N 8 "$png")
+words=(-q --oversubscribe --bind-to none)
+for side in 20 30; do
+  mkdir "$scratch/boxes-$side"
+  cp "$png" "$scratch/boxes-$side/a.png"
+  cat >"$scratch/boxes-$side/boxes.json" <<JSON
+{"images": [{"id": 1, "file_name": "a.png", "width": $width, "height": $height}],
+ "categories": [{"id": 1, "name": "thing"}],
+ "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, $side, $side],
+                  "area": $((side * side)), "iscrowd": 0}]}
+JSON
+  words+=(-np 1 --wdir "$scratch/boxes-$side" "$BINARY" train "$scratch/coco.yaml"
+    --out "$scratch/boxes" data.root=. data.train.annotations=boxes.json train.batch=2
+    runtime.threads=1 :)
+done
+expect 78 'ranks differ: the data' "$MPIRUN" "${words[@]::${#words[@]}-1}"
+
 expect 73 'resume' in_folder "$out" --resume never
 expect 77 'train.seed' in_folder "$out" train.seed=9
 expect 79 'step' ranks 2 train "$config" --out "$scratch/diverged" "${tiny[@]}" train.batch=2 \
