@@ -22,6 +22,23 @@ std::string sample_list(const std::vector<std::int64_t>& samples) {
   return ids;
 }
 
+void append_list(std::string& bytes, const std::vector<std::int64_t>& list) {
+  const std::uint64_t count = list.size();
+  bytes.append(reinterpret_cast<const char*>(&count), sizeof(count));
+  bytes.append(reinterpret_cast<const char*>(list.data()), count * sizeof(std::int64_t));
+}
+
+// Appends to `list`; returns where the next field begins.
+std::size_t read_list(const std::string& bytes, std::size_t at, std::vector<std::int64_t>& list) {
+  std::uint64_t count;
+  std::memcpy(&count, bytes.data() + at, sizeof(count));
+  const std::size_t before = list.size();
+  list.resize(before + count);
+  std::memcpy(list.data() + before, bytes.data() + at + sizeof(count),
+              count * sizeof(std::int64_t));
+  return at + sizeof(count) + count * sizeof(std::int64_t);
+}
+
 // Finds the first op whose result is not finite.
 class NonFiniteSearch final : public models::StepObserver {
  public:
@@ -220,6 +237,11 @@ std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
   const auto text_size = static_cast<std::uint32_t>(text.size());
   mine.append(reinterpret_cast<const char*>(&text_size), sizeof(text_size));
   mine += text;
+  std::vector<std::int64_t> skipped;
+  for (const std::int64_t id : parts_.loader.skipped_ids()) {
+    if (!left_out_.contains(id)) skipped.push_back(id);
+  }
+  append_list(mine, skipped);
   for (const auto& losses : losses_) {
     mine.append(reinterpret_cast<const char*>(losses.values.data()),
                 losses.values.size() * sizeof(double));
@@ -227,6 +249,7 @@ std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
   const std::size_t num_losses = parts_.network.training(0).plan().graph->losses().size();
   std::vector<double> sums(num_losses, 0.0);
   Failure first;
+  std::vector<std::int64_t> left_out;
   for (const std::string& bytes : parts_.communicator.all_gather(mine)) {
     votes.stop |= bytes[0] & 1;
     votes.save |= bytes[0] >> 1 & 1;
@@ -234,7 +257,8 @@ std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
     std::memcpy(&size, bytes.data() + 1, sizeof(size));
     std::size_t at = 1 + sizeof(size);
     if (!first) first = unpack(bytes.substr(at, size));
-    for (at += size; at < bytes.size(); at += num_losses * sizeof(double)) {
+    at = read_list(bytes, at + size, left_out);
+    for (; at < bytes.size(); at += num_losses * sizeof(double)) {
       for (std::size_t l = 0; l < num_losses; ++l) {
         double value;
         std::memcpy(&value, bytes.data() + at + l * sizeof(double), sizeof(value));
@@ -243,14 +267,27 @@ std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
     }
   }
   if (first) throw AgreedError(first.code, first.text);
+  agree_on_left_out(left_out);
   for (double& sum : sums) sum /= static_cast<double>(parts_.optimizer.num_micro_batches());
   return sums;
+}
+
+// Every rank counts what any has left out, so that all reach the limit together.
+void Trainer::agree_on_left_out(const std::vector<std::int64_t>& samples) {
+  newly_left_out_.clear();
+  for (const std::int64_t sample : samples) {
+    if (left_out_.insert(sample).second) newly_left_out_.push_back(sample);
+  }
+  if (newly_left_out_.empty()) return;
+  const Failure failure = capture([&] { parts_.loader.count_elsewhere(newly_left_out_); });
+  if (failure) throw AgreedError(failure.code, failure.text);
 }
 
 StepReport Trainer::describe(std::int64_t index, const std::vector<double>& losses) {
   const Config& config = parts_.config;
   StepReport report;
   report.step = index + 1;
+  report.left_out = newly_left_out_;
   report.epoch = parts_.loader.sampler().epochs_of_steps(index + 1);
   report.images = (index + 1) * config.train.batch;
   report.lr = config.optimizer.lr * learning_rate_factor(config.schedule, index, parts_.length);

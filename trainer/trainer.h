@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,7 @@ class Trainer : private models::StepObserver {
   void keep_losses(const Running& running);
   void skip_micro_batch();
   std::vector<double> agree_on_step(StepVotes& votes);
+  void agree_on_left_out(const std::vector<std::int64_t>& samples);
   StepReport describe(std::int64_t index, const std::vector<double>& losses);
 
   void bucket_ready(int bucket) override;
@@ -72,6 +74,8 @@ class Trainer : private models::StepObserver {
   std::size_t slot_ = 0;        // that runs
   std::optional<LockStep> lock_step_;
   std::vector<MicroBatchLosses> losses_;
+  std::set<std::int64_t> left_out_;           // by on_error: skip, on any rank
+  std::vector<std::int64_t> newly_left_out_;  // in this step
   Failure failure_;
   bool penalised_ = false;  // some decay is part of the loss
   std::int64_t index_ = 0, first_index_ = -1;

@@ -298,6 +298,9 @@ void TrainingRun::report_check(const StepReport& report) {
 }
 
 void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
+  for (const std::int64_t sample : report.left_out) {
+    if (is_root()) log_->warning("{} cannot be read and is left out", train_->sample(sample).name);
+  }
   meter_->observe(report);
   result_.loss = report.loss;
   if (report.logged) {

@@ -230,7 +230,18 @@ void Loader::count_skipped(const Slot& slot) {
     for (const Slot::Skip& skip : skips)
       if (skipped_ids_.insert(skip.sample).second)
         skipped_.add(skip.kind, trainer::quoted(dataset_.sample(skip.sample).name), skip.message);
-  if (skipped_ids_.size() == before) return;
+  if (skipped_ids_.size() > before) enforce_limit();
+}
+
+void Loader::count_elsewhere(std::span<const std::int64_t> samples) {
+  for (const std::int64_t sample : samples)
+    if (skipped_ids_.insert(sample).second)
+      skipped_.add(AnomalyKind::kUndecodable, trainer::quoted(dataset_.sample(sample).name),
+                   "left out by another rank");
+  enforce_limit();
+}
+
+void Loader::enforce_limit() const {
   AnomalyReport all = dataset_.anomalies();
   all.merge(skipped_);
   all.enforce(true, config_.skip_limit, dataset_.source());

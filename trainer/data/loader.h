@@ -50,6 +50,10 @@ class Loader {
   // whatever the number of threads. The loader is then finished.
   Batch* next();
 
+  // Samples that other ranks left out count here too, once each, so that skip_limit is that of the
+  // run. Errors: 65 beyond it.
+  void count_elsewhere(std::span<const std::int64_t> samples);
+
   // Samples left out of the micro-batches handed out so far; each is counted once.
   const AnomalyReport& skipped() const { return skipped_; }
   const std::set<std::int64_t>& skipped_ids() const { return skipped_ids_; }
@@ -75,6 +79,7 @@ class Loader {
   void read_or_replace(Slot& slot, int n);
   std::int64_t replacement(std::int64_t sample) const;
   void count_skipped(const Slot& slot);
+  void enforce_limit() const;
 
   const Dataset& dataset_;
   const DataConfig& config_;

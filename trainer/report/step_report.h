@@ -26,11 +26,12 @@ struct StepSeconds {
 // One training step, of the global batch: a training line of metrics.jsonl.
 struct StepReport {
   std::int64_t step = 0;
-  bool logged = true;              // the first, the last, and every log.every_steps-th
-  double epoch = 0;                // fraction included
-  std::int64_t images = 0;         // seen since the run began
-  double loss = kUndefined;        // of this step, not smoothed
-  std::vector<NamedValue> losses;  // its parts, keys of the line: loss_classification, ...
+  bool logged = true;                  // the first, the last, and every log.every_steps-th
+  std::vector<std::int64_t> left_out;  // samples that on_error: skip left out for the first time
+  double epoch = 0;                    // fraction included
+  std::int64_t images = 0;             // seen since the run began
+  double loss = kUndefined;            // of this step, not smoothed
+  std::vector<NamedValue> losses;      // its parts, keys of the line: loss_classification, ...
   double lr = 0;
   double l2_penalty = 0;
   double grad_norm = kUndefined;
