@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -144,9 +145,15 @@ TEST(RunLog, ProgressIsTheLastLineOfATerminal) {
     log.info("a line");
     log.progress("20%");
   }
-  char bytes[1000];
-  const std::string text(bytes, static_cast<std::size_t>(::read(master, bytes, sizeof bytes)));
   const std::string clear = "\r\x1b[K";
+  std::string text;  // arrives in pieces
+  pollfd readable = {master, POLLIN, 0};
+  while (!text.ends_with("20%" + clear) && ::poll(&readable, 1, 5000) > 0) {
+    char bytes[1000];
+    const ssize_t n = ::read(master, bytes, sizeof bytes);
+    if (n <= 0) break;
+    text.append(bytes, static_cast<std::size_t>(n));
+  }
   EXPECT_THAT(text, testing::StartsWith(clear + clear + "10%" + clear + "20"));  // of the date
   EXPECT_THAT(text, HasSubstr(" a line\r\n10%" + clear + clear + "20%"));
   EXPECT_THAT(text, testing::EndsWith("20%" + clear)) << "the bar is left on the terminal";
