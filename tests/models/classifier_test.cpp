@@ -32,21 +32,6 @@ Graph training_graph(const ModelOptions& options, const BatchShape& shape) {
   return graph;
 }
 
-std::map<std::string, std::string> state_dict(const Graph& graph) {
-  std::map<std::string, std::string> state;
-  for (const Parameter& p : graph.parameters()) state[p.name] = to_string(p.shape);
-  for (const std::string& counter : graph.counters()) state[counter] = to_string(Shape{});
-  return state;
-}
-
-std::int64_t num_parameters(const Graph& graph) {
-  std::int64_t n = 0;
-  for (const Parameter& p : graph.parameters()) {
-    if (p.kind != ParameterKind::kStatistic) n += p.shape.count();
-  }
-  return n;
-}
-
 class ClassifierStructure : public ::testing::TestWithParam<const char*> {
  protected:
   ModelOptions options() const {

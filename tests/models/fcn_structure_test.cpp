@@ -32,23 +32,6 @@ Graph graph_of(const ModelOptions& options, const BatchShape& shape, bool traini
   return graph;
 }
 
-std::map<std::string, std::string> state_dict(const Graph& graph) {
-  std::map<std::string, std::string> state;
-  for (const Parameter& p : graph.parameters()) state[p.name] = to_string(p.shape);
-  for (const std::string& counter : graph.counters()) state[counter] = to_string(Shape{});
-  return state;
-}
-
-std::int64_t num_parameters(const Graph& graph) {
-  std::int64_t n = 0;
-  for (const Parameter& p : graph.parameters()) {
-    if (p.kind != ParameterKind::kFixed && p.kind != ParameterKind::kStatistic) {
-      n += p.shape.count();
-    }
-  }
-  return n;
-}
-
 // Names outside the backbone with their shapes.
 std::map<std::string, std::string> head_state(const Graph& graph) {
   auto state = state_dict(graph);

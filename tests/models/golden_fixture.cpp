@@ -35,6 +35,23 @@ BatchShape batch_shape(const rapidjson::Value& c) {
   return shape;
 }
 
+std::map<std::string, std::string> state_dict(const Graph& graph) {
+  std::map<std::string, std::string> state;
+  for (const Parameter& p : graph.parameters()) state[p.name] = to_string(p.shape);
+  for (const std::string& counter : graph.counters()) state[counter] = to_string(Shape{});
+  return state;
+}
+
+std::int64_t num_parameters(const Graph& graph) {
+  std::int64_t n = 0;
+  for (const Parameter& p : graph.parameters()) {
+    if (p.kind != ParameterKind::kFixed && p.kind != ParameterKind::kStatistic) {
+      n += p.shape.count();
+    }
+  }
+  return n;
+}
+
 void fill_parameters(Program& program, std::uint64_t seed) {
   for (const ParameterSlot& slot : program.storage().layout->slots) {
     const Shape& shape = slot.parameter.shape;

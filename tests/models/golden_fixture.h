@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,11 @@ ModelOptions retinanet_options(const std::string& backbone, int num_classes, Nor
                                int trainable_stages);
 ModelOptions retinanet_options(const rapidjson::Value& golden_case);
 BatchShape batch_shape(const rapidjson::Value& golden_case);
+
+// Names and shapes of parameters, statistics and counters, as a state_dict has them.
+std::map<std::string, std::string> state_dict(const Graph& graph);
+// Elements that are parameters to PyTorch's count.
+std::int64_t num_parameters(const Graph& graph);
 
 // Parameters and statistics of the formula.
 void fill_parameters(Program& program, std::uint64_t seed);

@@ -28,13 +28,6 @@ std::int64_t num_parameters(const Graph& graph, bool trainable_only) {
   return n;
 }
 
-std::map<std::string, std::string> state_dict(const Graph& graph) {
-  std::map<std::string, std::string> state;
-  for (const Parameter& p : graph.parameters()) state[p.name] = to_string(p.shape);
-  for (const std::string& counter : graph.counters()) state[counter] = to_string(Shape{});
-  return state;
-}
-
 class RetinaNetStructure : public ::testing::TestWithParam<int> {
  protected:
   RetinaNetStructure()
