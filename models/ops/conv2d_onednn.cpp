@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "comm/parallel.h"
 #include "models/ops/conv2d.h"
@@ -38,8 +39,8 @@ class Conv2dOneDnn final : public Kernel {
   }
 
   std::int64_t workspace_bytes() const override {
-    return scratch_bytes_ + static_cast<std::int64_t>(dw_ordered_.get_size()) + dw_plain_bytes_ +
-           dx_bytes_ + bias_bytes_ + 4 * kAlign;
+    return scratch_bytes_ + static_cast<std::int64_t>(dw_ordered_.get_size()) + dx_bytes_ +
+           bias_bytes_ + 3 * kAlign;
   }
   double forward_flops() const override { return flops_; }
   double backward_flops() const override {
@@ -93,14 +94,11 @@ class Conv2dOneDnn final : public Kernel {
     const auto f32 = memory::data_type::f32;
     weight_any_ = conv.groups == 1 ? memory::desc(plain, f32, memory::format_tag::any)
                                    : memory::desc(grouped, f32, memory::format_tag::any);
-    weight_plain_ = conv.groups == 1 ? memory::desc(plain, f32, memory::format_tag::oihw)
-                                     : memory::desc(grouped, f32, memory::format_tag::goihw);
     bias_ = memory::desc({w[0]}, f32, memory::format_tag::a);
     strides_ = {conv.stride, conv.stride};
     padding_ = {conv.padding, conv.padding};
     dilation_ = {conv.dilation - 1, conv.dilation - 1};
-    winograd_ = !context.direct_convolution &&
-                winograd_pays(conv, w, context.outputs[0].shape);
+    winograd_ = !context.direct_convolution && winograd_pays(conv, w, context.outputs[0].shape);
     flops_ = 2.0 * context.outputs[0].shape.count() * w[1] * w[2] * w[3];
     source_ = {context.inputs[1]};
     if (op_.fused().bias) source_.bias = context.inputs[op_.bias_input()];
@@ -150,15 +148,16 @@ class Conv2dOneDnn final : public Kernel {
     if (op_.fused().relu) post.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
     attributes.set_post_ops(post);
     const memory::desc bias = has_shift() ? bias_ : memory::desc();
-    const auto kind = context.training ? prop_kind::forward_training : prop_kind::forward_inference;
+    // For inference too: Winograd would ask for weights in an order of its own, which no update
+    // could be written into.
     hint_ = choose("fwd", [&](dnnl::algorithm algorithm) {
       return dnnl::convolution_forward::primitive_desc(
-          {kind, algorithm, x_, weight_any_, bias, y_, strides_, dilation_, padding_, padding_},
+          {prop_kind::forward_training, algorithm, x_, weight_any_, bias, y_, strides_, dilation_,
+           padding_, padding_},
           attributes, engine_->engine);
     });
     scratch(hint_);
-    forward_weights_ =
-        onednn::ordered_weights(context, source_, weight_plain_, hint_.weights_desc());
+    forward_weights_ = onednn::ordered_weights(context, source_, hint_.weights_desc());
     forward_ = onednn::Call(engine_, dnnl::convolution_forward(hint_));
     forward_.bind(DNNL_ARG_SRC, x_);
     forward_.bind(DNNL_ARG_WEIGHTS, hint_.weights_desc());
@@ -177,8 +176,7 @@ class Conv2dOneDnn final : public Kernel {
     });
     scratch(desc);
     dx_bytes_ = static_cast<std::int64_t>(x_.get_size());
-    backward_weights_order_ =
-        onednn::ordered_weights(context, source_, weight_plain_, desc.weights_desc());
+    backward_weights_order_ = onednn::ordered_weights(context, source_, desc.weights_desc());
     backward_data_ = onednn::Call(engine_, dnnl::convolution_backward_data(desc));
     backward_data_.bind(DNNL_ARG_DIFF_DST, y_);
     backward_data_.bind(DNNL_ARG_WEIGHTS, desc.weights_desc());
@@ -197,7 +195,7 @@ class Conv2dOneDnn final : public Kernel {
     });
     scratch(desc);
     dw_ordered_ = desc.diff_weights_desc();
-    dw_plain_bytes_ = static_cast<std::int64_t>(weight_plain_.get_size());
+    dw_order_.emplace(dw_ordered_);
     bias_bytes_ = static_cast<std::int64_t>(bias_.get_size());
     backward_weights_ = onednn::Call(engine_, dnnl::convolution_backward_weights(desc));
     backward_weights_.bind(DNNL_ARG_SRC, x_);
@@ -205,14 +203,10 @@ class Conv2dOneDnn final : public Kernel {
     backward_weights_.bind(DNNL_ARG_DIFF_WEIGHTS, dw_ordered_);
     if (wants_bias_) backward_weights_.bind(DNNL_ARG_DIFF_BIAS, bias_);
     backward_weights_.bind(DNNL_ARG_SCRATCHPAD, desc.scratchpad_desc());
-    if (!(dw_ordered_ == weight_plain_)) {
-      unorder_ = onednn::make_reorder(engine_, dw_ordered_, weight_plain_);
-    }
   }
 
   void run_backward_weights(const KernelArgs& args, Workspace& space) {
     float* ordered = space.take(static_cast<std::int64_t>(dw_ordered_.get_size()));
-    float* plain = unorder_ ? space.take(dw_plain_bytes_) : ordered;
     float* db = space.take(bias_bytes_);
     backward_weights_.set(DNNL_ARG_SRC, args.inputs[0].data);
     backward_weights_.set(DNNL_ARG_DIFF_DST, args.doutputs[0].data);
@@ -221,17 +215,11 @@ class Conv2dOneDnn final : public Kernel {
     backward_weights_.set(DNNL_ARG_SCRATCHPAD, args.workspace.data());
     backward_weights_.run();
     const float* scale = folded_->scale(args.parameter_version);
-    if (wants_weight_) {
-      if (unorder_) {
-        unorder_.set(DNNL_ARG_FROM, ordered);
-        unorder_.set(DNNL_ARG_TO, plain);
-        unorder_.run();
-      }
-      give(args.dinputs[1], args.modes[1], plain, scale);
+    if (wants_weight_ && args.modes[1] != GradientMode::kNone) {
+      dw_order_->restore(stream_, ordered, scale, args.modes[1] == GradientMode::kAccumulate,
+                         args.dinputs[1].f32());
     }
-    if (wants_bias_) {
-      give(args.dinputs[op_.bias_input()], args.modes[op_.bias_input()], db, scale);
-    }
+    if (wants_bias_) give_bias(args, db, scale);
   }
 
   void run_backward_data(const KernelArgs& args, Workspace& space) {
@@ -255,26 +243,16 @@ class Conv2dOneDnn final : public Kernel {
     }
   }
 
-  // gradient (+)= scale(o) * value, for every output channel o
-  void give(const Tensor& gradient, GradientMode mode, const float* value, const float* scale) {
+  // gradient (+)= scale(o) * db(o)
+  void give_bias(const KernelArgs& args, const float* db, const float* scale) {
+    const Tensor& gradient = args.dinputs[op_.bias_input()];
+    const GradientMode mode = args.modes[op_.bias_input()];
     if (mode == GradientMode::kNone) return;
-    const std::int64_t outputs = gradient.shape[0];
-    const std::int64_t inner = gradient.shape.count() / outputs;
     float* to = gradient.f32();
-    const bool adds = mode == GradientMode::kAccumulate;
-    comm::parallel_for(
-        stream_, outputs,
-        [=](std::int64_t o) {
-          const float s = scale ? scale[o] : 1.0f;
-          const float* from = value + o * inner;
-          float* row = to + o * inner;
-          if (adds) {
-            for (std::int64_t i = 0; i < inner; ++i) row[i] += s * from[i];
-          } else {
-            for (std::int64_t i = 0; i < inner; ++i) row[i] = s * from[i];
-          }
-        },
-        8);
+    for (std::int64_t o = 0; o < gradient.shape[0]; ++o) {
+      const float value = scale ? scale[o] * db[o] : db[o];
+      to[o] = mode == GradientMode::kAccumulate ? to[o] + value : value;
+    }
   }
   void copy(const float* from, float* to, std::int64_t n) {
     comm::parallel_for_blocks(stream_, n, kSweep, [=](std::int64_t begin, std::int64_t end) {
@@ -296,17 +274,18 @@ class Conv2dOneDnn final : public Kernel {
   Conv2dOp op_;
   comm::StreamView stream_;
   std::shared_ptr<onednn::Engine> engine_;
-  memory::desc x_, y_, weight_any_, weight_plain_, bias_, dw_ordered_;
+  memory::desc x_, y_, weight_any_, bias_, dw_ordered_;
   memory::dims strides_, padding_, dilation_;
   bool winograd_ = false, wants_weight_ = false, wants_bias_ = false;
   double flops_ = 0.0;
-  std::int64_t scratch_bytes_ = 0, dw_plain_bytes_ = 0, dx_bytes_ = 0, bias_bytes_ = 0;
+  std::int64_t scratch_bytes_ = 0, dx_bytes_ = 0, bias_bytes_ = 0;
   std::string implementation_;
   onednn::FoldedWeights::Source source_;
   std::shared_ptr<onednn::FoldedWeights> folded_;
   std::shared_ptr<onednn::OrderedWeights> forward_weights_, backward_weights_order_;
+  std::optional<onednn::WeightOrder> dw_order_;
   dnnl::convolution_forward::primitive_desc hint_;
-  onednn::Call forward_, backward_data_, backward_weights_, unorder_;
+  onednn::Call forward_, backward_data_, backward_weights_;
 };
 
 }  // namespace

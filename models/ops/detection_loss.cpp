@@ -34,41 +34,71 @@ struct LevelView {
   }
 };
 
+// What channel c of the logits stands for: the anchor c / K of its cell and the class c % K. A
+// channel of padding has no class.
+struct ChannelTable {
+  const std::int32_t *anchor, *label;
+};
+constexpr std::int32_t kNoClass = -3;
+
 // With p = sigmoid(x):  negative (1 - alpha) p^2 softplus(x), derivative (1 - alpha) p^2 (2 q s +
 // p)
 //                       positive alpha q^2 (softplus(x) - x), derivative -alpha q^2 (2 p s' + q)
+template <bool kBackward>
 struct Focal {
+  static constexpr int kLanes = 16;  // one vector of AVX-512
+
   LevelView level;
   const std::int32_t* target;  // (N, A)
   const float* scale;          // (N)
-  const float* dloss;          // null in the forward pass
-  int num_classes;
+  const float* dloss;          // backward
+  ChannelTable table;          // (channels, padded)
 
   RIDGELINE_HD double operator()(std::int64_t i) const {
     const LevelView::Item at = level.item(i);
     const std::int32_t* targets = target + at.image * level.num_anchors + at.anchor;
-    const float* x = level.data + i * level.block;
-    const float factor = scale[at.image] * (dloss ? *dloss : 1.0f);
+    const float factor = scale[at.image] * (kBackward ? *dloss : 1.0f);
     float sum = 0.0f;
-    for (int lane = 0; lane < level.block; ++lane) {
-      const auto channel = static_cast<std::int32_t>(at.channel) + lane;
-      const bool exists = channel < level.channels;
-      const std::int32_t anchor = exists ? channel / num_classes : 0;
-      const std::int32_t t = targets[anchor];
-      const bool positive = t == channel - anchor * num_classes;
-      const Sigmoid s = sigmoid_parts(x[lane]);
-      const float weight = !exists || t == kIgnored ? 0.0f : positive ? kAlpha : 1.0f - kAlpha;
-      const float miss = positive ? s.q : s.p;  // distance of p from its target
-      const float entropy = positive ? s.softplus - x[lane] : s.softplus;
-      if (level.gradient) {
-        const float slope = 2.0f * (1.0f - miss) * entropy + miss;
-        const float d = weight * miss * miss * slope * factor;
-        level.give(i * level.block + lane, positive ? -d : d);
-      } else {
-        sum += weight * miss * miss * entropy;
-      }
+    int lane = 0;
+    for (; lane + kLanes <= level.block; lane += kLanes) {
+      sum += lanes<kLanes>(i * level.block + lane, at.channel + lane, targets, factor);
+    }
+    for (; lane < level.block; ++lane) {
+      sum += lanes<1>(i * level.block + lane, at.channel + lane, targets, factor);
     }
     return static_cast<double>(sum) * factor;
+  }
+
+  // Loops without branches over arrays, which the compiler turns into vectors.
+  template <int kCount>
+  RIDGELINE_HD float lanes(std::int64_t index, std::int64_t channel, const std::int32_t* targets,
+                           float factor) const {
+    const float* x = level.data + index;
+    const std::int32_t *anchor = table.anchor + channel, *label = table.label + channel;
+    std::int32_t wanted[kCount];
+    float value[kCount];
+    for (int k = 0; k < kCount; ++k) wanted[k] = targets[anchor[k]];
+    for (int k = 0; k < kCount; ++k) value[k] = element(x[k], wanted[k], label[k]);
+    if constexpr (kBackward) {
+      for (int k = 0; k < kCount; ++k) level.give(index + k, value[k] * factor);
+      return 0.0f;
+    }
+    float sum = 0.0f;
+    for (int k = 0; k < kCount; ++k) sum += value[k];
+    return sum;
+  }
+
+  static RIDGELINE_HD float element(float x, std::int32_t wanted, std::int32_t label) {
+    const bool positive = wanted == label;
+    const bool counts = wanted != kIgnored && label != kNoClass;
+    const Sigmoid s = sigmoid_parts(x);
+    const float weight = counts ? (positive ? kAlpha : 1.0f - kAlpha) : 0.0f;
+    const float miss = positive ? s.q : s.p;  // distance of p from its target
+    const float entropy = positive ? s.softplus - x : s.softplus;
+    if constexpr (!kBackward) return weight * miss * miss * entropy;
+    const float slope = 2.0f * (1.0f - miss) * entropy + miss;
+    const float d = weight * miss * miss * slope;
+    return positive ? -d : d;
   }
 };
 
@@ -184,22 +214,37 @@ class LevelKernel : public Kernel {
 class FocalKernel final : public LevelKernel {
  public:
   FocalKernel(std::shared_ptr<const AnchorGrid> grid, int num_classes, const KernelContext& context)
-      : LevelKernel(std::move(grid), context), num_classes_(num_classes) {}
+      : LevelKernel(std::move(grid), context) {
+    const Tensor& logits = context.inputs[0];  // all levels have the same channels
+    const std::int64_t channels = logits.shape[1], block = logits.channel_block;
+    const std::int64_t padded = (channels + block - 1) / block * block;
+    std::vector<std::int32_t> rows(2 * padded, 0);
+    for (std::int64_t c = 0; c < padded; ++c) {
+      if (c < channels) rows[c] = static_cast<std::int32_t>(c / num_classes);
+      rows[padded + c] = c < channels ? static_cast<std::int32_t>(c % num_classes) : kNoClass;
+    }
+    table_ = comm::Buffer(context.device, rows.size() * sizeof(std::int32_t));
+    comm::copy_bytes(stream_, table_.bytes(), std::as_bytes(std::span(rows)));
+    stream_.synchronize();
+    const auto* first = table_.as<const std::int32_t>().data();
+    rows_ = {first, first + padded};
+  }
   void forward(const KernelArgs& args) override {
-    sum_levels(args, [&](const LevelView& level) { return body(args, level, nullptr); });
+    sum_levels(args, [&](const LevelView& level) { return body<false>(args, level, nullptr); });
   }
   void backward(const KernelArgs& args) override {
-    sweep_levels(args,
-                 [&](const LevelView& level) { return body(args, level, args.doutputs[0].f32()); });
+    const float* dloss = args.doutputs[0].f32();
+    sweep_levels(args, [&](const LevelView& level) { return body<true>(args, level, dloss); });
   }
 
  private:
-  Focal body(const KernelArgs& args, const LevelView& level, const float* dloss) const {
+  template <bool kBackward>
+  Focal<kBackward> body(const KernelArgs& args, const LevelView& level, const float* dloss) const {
     const int l = num_levels();
-    return {level, args.inputs[l].as<const std::int32_t>(), args.inputs[l + 1].f32(), dloss,
-            num_classes_};
+    return {level, args.inputs[l].as<const std::int32_t>(), args.inputs[l + 1].f32(), dloss, rows_};
   }
-  int num_classes_;
+  comm::Buffer table_;
+  ChannelTable rows_;
 };
 
 class BoxKernel final : public LevelKernel {

@@ -50,14 +50,4 @@ void Call::run() const {
   REQUIRE(status == dnnl_success, "oneDNN status {}", static_cast<int>(status));
 }
 
-Call make_reorder(std::shared_ptr<Engine> engine, const memory::desc& from,
-                  const memory::desc& to) {
-  Call call(engine, dnnl::reorder(check("reorder", [&] {
-              return dnnl::reorder::primitive_desc(engine->engine, from, engine->engine, to);
-            })));
-  call.bind(DNNL_ARG_FROM, from);
-  call.bind(DNNL_ARG_TO, to);
-  return call;
-}
-
 }  // namespace models::onednn

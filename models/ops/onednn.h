@@ -49,8 +49,4 @@ class Call {
   std::vector<dnnl_exec_arg_t> arguments_;
 };
 
-// Copies between two descriptors of the same tensor.
-Call make_reorder(std::shared_ptr<Engine> engine, const dnnl::memory::desc& from,
-                  const dnnl::memory::desc& to);
-
 }  // namespace models::onednn

@@ -3,13 +3,14 @@
 #include <memory>
 
 #include "models/ops/onednn.h"
+#include "models/ops/weight_order.h"
 
 namespace models::onednn {
 
 // Weights and bias with a frozen normalisation folded in, exactly:
 //   s = gamma / sqrt(variance + eps);  w'(o, ...) = s(o) w(o, ...);  b'(o) = beta + s (b - mean)
-// Recomputed when parameters may have changed; without a normalisation it passes them through.
-// Shared by every convolution that reads the same weight.
+// Scale and bias are recomputed when parameters may have changed; without a normalisation there is
+// no scale. Shared by every convolution that reads the same weight.
 class FoldedWeights {
  public:
   struct Source {
@@ -20,7 +21,7 @@ class FoldedWeights {
   };
   FoldedWeights(const Source& source, comm::StreamView stream);
 
-  const float* weight(std::int64_t version);  // (O, I, R, S)
+  const float* weight() const { return source_.weight.f32(); }  // w, (O, I, R, S)
   const float* bias(std::int64_t version);    // (O), null when there is neither bias nor norm
   const float* scale(std::int64_t version);   // s, (O); null without a norm
 
@@ -29,20 +30,21 @@ class FoldedWeights {
 
   Source source_;
   comm::StreamView stream_;
-  comm::Buffer weight_, bias_, scale_;
+  comm::Buffer bias_, scale_;
   std::int64_t version_ = -1;
 };
 
-// Folded weights in the physical order a primitive asked for.
+// w' in the physical order a primitive asked for.
 class OrderedWeights {
  public:
-  OrderedWeights(std::shared_ptr<Engine> engine, std::shared_ptr<FoldedWeights> folded,
-                 const dnnl::memory::desc& plain, const dnnl::memory::desc& wanted);
+  OrderedWeights(std::shared_ptr<FoldedWeights> folded, const dnnl::memory::desc& wanted,
+                 comm::StreamView stream);
   const float* get(std::int64_t version);
 
  private:
   std::shared_ptr<FoldedWeights> folded_;
-  Call reorder_;  // empty: the plain order is what was asked for
+  WeightOrder order_;
+  comm::StreamView stream_;
   comm::Buffer data_;
   std::int64_t version_ = -1;
 };
@@ -51,7 +53,6 @@ std::shared_ptr<FoldedWeights> folded_weights(const KernelContext& context,
                                               const FoldedWeights::Source& source);
 std::shared_ptr<OrderedWeights> ordered_weights(const KernelContext& context,
                                                 const FoldedWeights::Source& source,
-                                                const dnnl::memory::desc& plain,
                                                 const dnnl::memory::desc& wanted);
 
 }  // namespace models::onednn

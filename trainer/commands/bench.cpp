@@ -59,10 +59,7 @@ class BenchRun final : private models::StepObserver {
       executable_.run(*this, version_);
       check_losses(index);
     }
-    optimizing([&] {
-      optimizer_.finish_updates();
-      optimizer_.finish();
-    });
+    optimizing([&] { optimizer_.finish_updates(); });
     ++version_;
   }
 

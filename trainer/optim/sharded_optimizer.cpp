@@ -115,7 +115,6 @@ void ShardedOptimizer::fill_segments() {
 }
 
 void ShardedOptimizer::begin_step(const StepValues& values) {
-  finish();
   exchange_.begin_step();
   values_ = values;
   fill_segments();
@@ -123,7 +122,7 @@ void ShardedOptimizer::begin_step(const StepValues& values) {
   grad_norm_ = -1;
   next_ = 0;
   non_finite_ = false;
-  for (BucketState& bucket : buckets_) bucket.stage = Stage::kCollecting;
+  for (BucketState& bucket : buckets_) bucket.reduced = false;
 }
 
 void ShardedOptimizer::bucket_ready(int bucket) {
@@ -135,14 +134,17 @@ void ShardedOptimizer::bucket_ready(int bucket) {
 bool ShardedOptimizer::gate_open() {
   if (setup_.clip.norm <= 0 || grad_norm_ >= 0) return true;
   for (std::size_t k = 0; k < buckets_.size(); ++k) {
-    if (buckets_[k].stage == Stage::kCollecting && !exchange_.ready(static_cast<int>(k))) {
-      return false;
-    }
+    if (!buckets_[k].reduced && !exchange_.ready(static_cast<int>(k))) return false;
   }
   return true;
 }
 
 void ShardedOptimizer::progress() {
+  for (BucketState& bucket : buckets_) {
+    if (!bucket.gather) continue;
+    if (!bucket.gather->test()) break;
+    bucket.gather.reset();
+  }
   // Collectives inside an update would have to start at the same moment on every rank.
   const bool needs_collective = setup_.clip.norm > 0 || setup_.rule.name == OptimizerName::kLars;
   if (needs_collective && communicator_.size() > 1) return;
@@ -159,9 +161,10 @@ void ShardedOptimizer::finish_updates() {
 void ShardedOptimizer::advance(int bucket) {
   if (setup_.clip.norm > 0 && grad_norm_ < 0) clip();
   BucketState& state = buckets_[bucket];
-  if (state.stage == Stage::kCollecting) {
+  bucket_needed(bucket);  // of the last step: a rank without its samples ran no forward pass
+  if (!state.reduced) {
     state.gradient = exchange_.reduced(bucket);
-    state.stage = Stage::kReduced;
+    state.reduced = true;
   }
   if (setup_.rule.name == OptimizerName::kLars) set_trust(bucket);
   update(bucket);
@@ -172,7 +175,6 @@ void ShardedOptimizer::advance(int bucket) {
         static_cast<std::size_t>(b.offset) * sizeof(float),
         static_cast<std::size_t>(b.shard_elements * communicator_.size())));
   }
-  state.stage = Stage::kGathering;
   ++next_;
 }
 
@@ -191,7 +193,8 @@ ShardView ShardedOptimizer::shard(int bucket) {
 
 void ShardedOptimizer::update(int bucket) {
   const UpdateScalars scalars{setup_.rule, 1.0f / static_cast<float>(setup_.num_micro_batches),
-                              clip_, values_.step, static_cast<float>(setup_.ema.decay)};
+                              clip_, values_.step, static_cast<float>(setup_.ema.decay),
+                              values_.report};
   BucketState& state = buckets_[bucket];
   update_shard(stream_, shard(bucket), segments_, scalars, state.sums);
   for (const BlockSums& sums : state.sums) {
@@ -201,8 +204,9 @@ void ShardedOptimizer::update(int bucket) {
 
 void ShardedOptimizer::clip() {
   for (int k = 0; k < std::ssize(buckets_); ++k) {
+    bucket_needed(k);
     buckets_[k].gradient = exchange_.reduced(k);
-    buckets_[k].stage = Stage::kReduced;
+    buckets_[k].reduced = true;
     shard_norms(stream_, shard(k), segments_, 1.0f / static_cast<float>(setup_.num_micro_batches),
                 buckets_[k].sums);
   }
@@ -306,7 +310,6 @@ void ShardedOptimizer::bucket_needed(int bucket) {
   if (!state.gather) return;
   state.gather->wait();
   state.gather.reset();
-  state.stage = Stage::kWhole;
 }
 
 void ShardedOptimizer::finish() {

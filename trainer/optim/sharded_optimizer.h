@@ -57,7 +57,8 @@ class ShardedOptimizer {
   void begin_step(const StepValues& values);
   // The gradients of bucket k of this rank's next micro-batch are written.
   void bucket_ready(int bucket);
-  // Drives what is in flight without waiting. Cheap; called between kernels.
+  // Drives what is in flight without waiting. Cheap; called between kernels, so that the
+  // gathers of one step go on during the next step's forward pass.
   void progress();
   // Waits until the parameters of bucket k are whole.
   void bucket_needed(int bucket);
@@ -84,11 +85,10 @@ class ShardedOptimizer {
   void gather_ema(comm::Buffer& whole);
 
  private:
-  enum class Stage { kCollecting, kReducing, kReduced, kGathering, kWhole };
   struct BucketState {
-    Stage stage = Stage::kWhole;
-    std::span<const float> gradient;
-    std::unique_ptr<comm::Request> gather;
+    bool reduced = false;             // `gradient` is this step's
+    std::span<const float> gradient;  // of this rank's shard, over the global batch
+    std::unique_ptr<comm::Request> gather;  // until the next step needs the parameters
     std::vector<std::int32_t> segment_of_block;  // of this rank's shard
     std::vector<BlockSums> sums;                 // likewise
     std::int64_t state_offset = 0;               // into the state buffers

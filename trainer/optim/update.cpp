@@ -105,6 +105,7 @@ struct UpdateBlock {
   BlockSums* sums;
   Rule rule;
   float scale, clip, ema_decay;
+  bool measures;
 
   RIDGELINE_HD void operator()(std::int64_t block) const {
     const std::int64_t begin = block * models::kBlockElements;
@@ -120,33 +121,63 @@ struct UpdateBlock {
       sums[block] = total;
       return;
     }
+    if (!measures) return check(begin, s, sums[block]);
     Lanes gradient, weight, update, zeros;
     for (std::int64_t i = begin; i < begin + models::kBlockElements; i += comm::kReduceLanes) {
+      Elements e;
+      move(i, s, e);
       for (std::int64_t l = 0; l < comm::kReduceLanes; ++l) {
-        element(i + l, s, gradient.lane[l], weight.lane[l], update.lane[l], zeros.lane[l]);
+        const double change = double{e.value[l]} - e.old[l];
+        gradient.lane[l] += double{e.raw[l]} * e.raw[l];
+        weight.lane[l] += double{e.old[l]} * e.old[l];
+        update.lane[l] += change * change;
+        zeros.lane[l] += e.value[l] == 0.0f ? 1.0 : 0.0;
       }
     }
     sums[block] = {gradient.total(), weight.total(), update.total(), zeros.total()};
   }
 
-  RIDGELINE_HD void element(std::int64_t i, const Segment& s, double& gradient, double& weight,
-                            double& update, double& zeros) const {
-    const float old = w[i];
-    const float raw = g[i] * scale + s.loss_decay * old;
-    const float d = raw * clip + s.coupled_decay * old;
-    float metric = 0.0f;
-    float value = rule.apply(i, old * (1.0f - s.decoupled_decay), d, s, metric);
-    if (s.soft_threshold > 0.0f) {
-      const float shrunk = std::fabs(value) - metric * s.soft_threshold;
-      value = shrunk > 0.0f ? std::copysign(shrunk, value) : 0.0f;
+  // Without sums: gradient and weights are finite, or not. 0 x is NaN where x is not.
+  RIDGELINE_HD void check(std::int64_t begin, const Segment& s, BlockSums& sum) const {
+    float trace[comm::kReduceLanes] = {};
+    for (std::int64_t i = begin; i < begin + models::kBlockElements; i += comm::kReduceLanes) {
+      Elements e;
+      move(i, s, e);
+      for (std::int64_t l = 0; l < comm::kReduceLanes; ++l) {
+        trace[l] += 0.0f * e.raw[l] + 0.0f * e.value[l];
+      }
     }
-    w[i] = value;
-    if (ema) ema[i] = ema_decay * ema[i] + (1.0f - ema_decay) * value;
-    const double change = double{value} - old;
-    gradient += double{raw} * raw;
-    weight += double{old} * old;
-    update += change * change;
-    zeros += value == 0.0f ? 1.0 : 0.0;
+    sum = {};
+    for (const float lane : trace) sum.gradient += lane;
+  }
+
+  struct Elements {
+    float old[comm::kReduceLanes], raw[comm::kReduceLanes], value[comm::kReduceLanes];
+  };
+
+  // kReduceLanes elements from i on. Loops without branches, which the compiler turns into vectors.
+  RIDGELINE_HD void move(std::int64_t i, const Segment& s, Elements& e) const {
+    constexpr std::int64_t kCount = comm::kReduceLanes;
+    float metric[kCount];
+    for (std::int64_t l = 0; l < kCount; ++l) {
+      e.old[l] = w[i + l];
+      e.raw[l] = g[i + l] * scale + s.loss_decay * e.old[l];
+    }
+    for (std::int64_t l = 0; l < kCount; ++l) {
+      const float d = e.raw[l] * clip + s.coupled_decay * e.old[l];
+      e.value[l] = rule.apply(i + l, e.old[l] * (1.0f - s.decoupled_decay), d, s, metric[l]);
+    }
+    if (s.soft_threshold > 0.0f) {
+      for (std::int64_t l = 0; l < kCount; ++l) {
+        const float shrunk = std::fabs(e.value[l]) - metric[l] * s.soft_threshold;
+        e.value[l] = shrunk > 0.0f ? std::copysign(shrunk, e.value[l]) : 0.0f;
+      }
+    }
+    for (std::int64_t l = 0; l < kCount; ++l) w[i + l] = e.value[l];
+    if (!ema) return;
+    for (std::int64_t l = 0; l < kCount; ++l) {
+      ema[i + l] = ema_decay * ema[i + l] + (1.0f - ema_decay) * e.value[l];
+    }
   }
 };
 
@@ -178,11 +209,12 @@ std::int64_t num_blocks(const ShardView& shard) {
 template <typename Rule>
 void run(comm::StreamView stream, const ShardView& shard, std::span<const Segment> segments,
          const UpdateScalars& scalars, std::span<BlockSums> sums, const Rule& rule) {
-  comm::parallel_for(stream, num_blocks(shard),
-                     UpdateBlock<Rule>{shard.parameters.data(), shard.gradient.data(), shard.ema,
-                                       shard.segment_of_block, segments.data(), sums.data(), rule,
-                                       scalars.gradient_scale, scalars.clip, scalars.ema_decay},
-                     16);
+  comm::parallel_for(
+      stream, num_blocks(shard),
+      UpdateBlock<Rule>{shard.parameters.data(), shard.gradient.data(), shard.ema,
+                        shard.segment_of_block, segments.data(), sums.data(), rule,
+                        scalars.gradient_scale, scalars.clip, scalars.ema_decay, scalars.measures},
+      16);
 }
 
 }  // namespace

@@ -36,6 +36,8 @@ struct UpdateScalars {
   float clip = 1;            // factor of global-norm clipping
   std::int64_t step = 0;     // number of updates before this one
   float ema_decay = 0;
+  // False: less work; of the sums, `gradient` alone says 0, or NaN where anything is not finite.
+  bool measures = true;
 };
 
 // Sums over one block, for norms that do not depend on the number of ranks.

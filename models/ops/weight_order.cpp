@@ -1,0 +1,209 @@
+#include "models/ops/weight_order.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "comm/parallel.h"
+
+namespace models::onednn {
+namespace {
+
+constexpr std::int64_t kTile = 16;
+constexpr std::int64_t kArea = kTile * kTile;
+using Vector = float __attribute__((vector_size(kTile * sizeof(float))));
+
+Vector load(const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+void store(const Vector& v, float* to) { std::memcpy(to, &v, sizeof(v)); }
+
+// Exchanges the upper half of a with the lower half of b in every group of 2 kDistance lanes.
+template <int kDistance, std::size_t... kLane>
+void exchange(Vector& a, Vector& b, std::index_sequence<kLane...>) {
+  const Vector low = __builtin_shufflevector(
+      a, b, static_cast<int>(kLane & kDistance ? kTile + kLane - kDistance : kLane)...);
+  b = __builtin_shufflevector(
+      a, b, static_cast<int>(kLane & kDistance ? kTile + kLane : kLane + kDistance)...);
+  a = low;
+}
+template <int kDistance>
+void exchange_all(Vector (&rows)[kTile]) {
+  for (int r = 0; r < kTile; ++r) {
+    if (r & kDistance) continue;
+    exchange<kDistance>(rows[r], rows[r + kDistance], std::make_index_sequence<kTile>{});
+  }
+}
+void transpose(Vector (&rows)[kTile]) {
+  exchange_all<8>(rows);
+  exchange_all<4>(rows);
+  exchange_all<2>(rows);
+  exchange_all<1>(rows);
+}
+
+// Where an element lies in a blocked order, by the formula of dnnl_blocking_desc_t.
+std::int64_t place_of(const dnnl_memory_desc_t& order, std::array<std::int64_t, 5> position) {
+  const auto& blocking = order.format_desc.blocking;
+  std::int64_t offset = order.offset0, step = 1;
+  for (int b = blocking.inner_nblks - 1; b >= 0; --b) {
+    std::int64_t& p = position[static_cast<std::size_t>(blocking.inner_idxs[b])];
+    offset += p % blocking.inner_blks[b] * step;
+    p /= blocking.inner_blks[b];
+    step *= blocking.inner_blks[b];
+  }
+  for (int d = 0; d < order.ndims; ++d) {
+    offset += position[static_cast<std::size_t>(d)] * blocking.strides[d];
+  }
+  return offset;
+}
+
+// Column i R S + s of a tile, which lies at i 16 + s 256.
+struct Column {
+  std::int64_t i = 0, s = 0;
+  void next(std::int64_t spatial) {
+    if (++s < spatial) return;
+    s = 0;
+    ++i;
+  }
+  std::int64_t place() const { return i * kTile + s * kArea; }
+};
+
+std::int64_t num_tiles(std::int64_t n) { return (n + kTile - 1) / kTile; }
+
+}  // namespace
+
+WeightOrder::WeightOrder(const dnnl::memory::desc& order)
+    : order_(order), bytes_(static_cast<std::int64_t>(order.get_size())) {
+  const dnnl_memory_desc_t& d = order_.data;
+  REQUIRE(d.format_kind == dnnl_blocked && (d.ndims == 4 || d.ndims == 5), "{} dimensions",
+          d.ndims);
+  const int first = d.ndims - 4;  // of the output channels inside a group
+  outputs_ = d.dims[first] * (first == 1 ? d.dims[0] : 1);
+  inputs_ = d.dims[first + 1];
+  spatial_ = d.dims[first + 2] * d.dims[first + 3];
+  const auto& blocking = d.format_desc.blocking;
+  tiled_ = first == 0 && blocking.inner_nblks == 2 && blocking.inner_blks[0] == kTile &&
+           blocking.inner_blks[1] == kTile &&
+           blocking.inner_idxs[0] + blocking.inner_idxs[1] == 1 && blocking.strides[3] == kArea &&
+           blocking.strides[2] == d.dims[3] * kArea;
+  outputs_innermost_ = tiled_ && blocking.inner_idxs[1] == 0;
+  output_tile_ = blocking.strides[0];
+  input_tile_ = blocking.strides[1];
+}
+
+WeightOrder::Tile WeightOrder::tile(std::int64_t index) const {
+  const std::int64_t o = index / num_tiles(inputs_), i = index % num_tiles(inputs_);
+  return {o * kTile, i * kTile, std::min(kTile, outputs_ - o * kTile),
+          std::min(kTile, inputs_ - i * kTile), o * output_tile_ + i * input_tile_};
+}
+
+template <class Move, class Whole>
+void WeightOrder::for_each(comm::StreamView stream, const float* scale, const Move& move,
+                           const Whole& whole) const {
+  if (!tiled_) {
+    return comm::parallel_for(
+        stream, outputs_, [&](std::int64_t o) { move_output(o, scale, move); }, 16);
+  }
+  const auto body = [&](std::int64_t index) {
+    const Tile t = tile(index);
+    if (outputs_innermost_ && t.num_outputs == kTile && t.num_inputs == kTile) return whole(t);
+    if (spatial_ == 9) {  // a count that the compiler knows
+      return move_tile(t, scale, std::integral_constant<std::int64_t, 9>{}, move);
+    }
+    move_tile(t, scale, spatial_, move);
+  };
+  comm::parallel_for(stream, num_tiles(outputs_) * num_tiles(inputs_), body, 8);
+}
+
+template <class Count, class Move>
+void WeightOrder::move_tile(const Tile& t, const float* scale, Count spatial,
+                            const Move& move) const {
+  const std::int64_t output_step = outputs_innermost_ ? 1 : kTile;
+  const std::int64_t input_step = outputs_innermost_ ? kTile : 1;
+  for (std::int64_t o = 0; o < t.num_outputs; ++o) {
+    const float factor = scale ? scale[t.output + o] : 1.0f;
+    const std::int64_t plain = ((t.output + o) * inputs_ + t.input) * spatial;
+    const std::int64_t ordered = t.place + o * output_step;
+    if (spatial == 1) {
+      const auto sweep = [&](auto step) {
+#pragma GCC ivdep
+        for (std::int64_t i = 0; i < t.num_inputs; ++i) move(plain + i, ordered + i * step, factor);
+      };
+      outputs_innermost_ ? sweep(kTile) : sweep(std::integral_constant<std::int64_t, 1>{});
+      continue;
+    }
+    for (std::int64_t i = 0; i < t.num_inputs; ++i) {
+      for (std::int64_t s = 0; s < spatial; ++s) {
+        move(plain + i * spatial + s, ordered + i * input_step + s * kArea, factor);
+      }
+    }
+  }
+}
+
+template <class Move>
+void WeightOrder::move_output(std::int64_t o, const float* scale, const Move& move) const {
+  const dnnl_memory_desc_t& d = order_.data;
+  const std::int64_t columns = d.dims[d.ndims - 1], inner = inputs_ * spatial_;
+  for (std::int64_t e = 0; e < inner; ++e) {
+    const std::int64_t i = e / spatial_, r = e % spatial_ / columns, s = e % columns;
+    const std::int64_t place = d.ndims == 4 ? place_of(d, {o, i, r, s})
+                                            : place_of(d, {o / d.dims[1], o % d.dims[1], i, r, s});
+    move(o * inner + e, place, scale ? scale[o] : 1.0f);
+  }
+}
+
+// A full tile is 16 rows (outputs) of 16 R S elements, of which 16 columns at a time are
+// transposed.
+void WeightOrder::arrange(comm::StreamView stream, const float* plain, const float* scale,
+                          float* ordered) const {
+  const std::int64_t spatial = spatial_, row = inputs_ * spatial_;
+  for_each(
+      stream, scale,
+      [=](std::int64_t from, std::int64_t to, float factor) { ordered[to] = factor * plain[from]; },
+      [=](const Tile& t) {
+        const float* first = plain + t.output * row + t.input * spatial;
+        Column column;
+        for (std::int64_t begin = 0; begin < kTile * spatial; begin += kTile) {
+          Vector rows[kTile];
+          for (int o = 0; o < kTile; ++o) {
+            rows[o] = load(first + o * row + begin) * (scale ? scale[t.output + o] : 1.0f);
+          }
+          transpose(rows);
+          for (int c = 0; c < kTile; ++c, column.next(spatial)) {
+            store(rows[c], ordered + t.place + column.place());
+          }
+        }
+      });
+}
+
+void WeightOrder::restore(comm::StreamView stream, const float* ordered, const float* scale,
+                          bool accumulate, float* plain) const {
+  const std::int64_t spatial = spatial_, row = inputs_ * spatial_;
+  for_each(
+      stream, scale,
+      [=](std::int64_t to, std::int64_t from, float factor) {
+        plain[to] = accumulate ? plain[to] + factor * ordered[from] : factor * ordered[from];
+      },
+      [=](const Tile& t) {
+        float* first = plain + t.output * row + t.input * spatial;
+        Column column;
+        for (std::int64_t begin = 0; begin < kTile * spatial; begin += kTile) {
+          Vector rows[kTile];
+          for (int c = 0; c < kTile; ++c, column.next(spatial)) {
+            rows[c] = load(ordered + t.place + column.place());
+          }
+          transpose(rows);
+          for (int o = 0; o < kTile; ++o) {
+            float* to = first + o * row + begin;
+            const Vector value = rows[o] * (scale ? scale[t.output + o] : 1.0f);
+            store(accumulate ? load(to) + value : value, to);
+          }
+        }
+      });
+}
+
+}  // namespace models::onednn

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <dnnl.hpp>
+
+#include "comm/stream.h"
+#include "models/graph/value.h"
+
+namespace models::onednn {
+
+// Moves a convolution's weights between the parameters' plain order (O, I, R, S) and the blocked
+// one that a primitive of oneDNN asked for, and multiplies by a factor for each output channel on
+// the way: one pass over memory, where oneDNN's reorder (up to 2 ns an element) and a scaling were
+// three. `scale` is (O) or null: 1.
+class WeightOrder {
+ public:
+  // `order` describes (O, I, R, S), or (G, O / G, I, R, S) with groups.
+  // Errors: kBug for an order that is not blocked.
+  explicit WeightOrder(const dnnl::memory::desc& order);
+
+  // ordered[place of e] = scale[o] plain[e] for every element e; padding is not written.
+  void arrange(comm::StreamView stream, const float* plain, const float* scale,
+               float* ordered) const;
+  // plain[e] = scale[o] ordered[place of e], or += where `accumulate`.
+  void restore(comm::StreamView stream, const float* ordered, const float* scale, bool accumulate,
+               float* plain) const;
+
+  std::int64_t bytes() const { return bytes_; }  // of `ordered`, padding included
+
+ private:
+  // 16 x 16 channels, and where they begin in the blocked order.
+  struct Tile {
+    std::int64_t output, input, num_outputs, num_inputs, place;
+  };
+  Tile tile(std::int64_t index) const;
+  // move(plain, ordered, factor) for every element, or whole(tile) for a tile that is full and has
+  // its outputs innermost.
+  template <class Move, class Whole>
+  void for_each(comm::StreamView stream, const float* scale, const Move& move,
+                const Whole& whole) const;
+  template <class Count, class Move>
+  void move_tile(const Tile& tile, const float* scale, Count spatial, const Move& move) const;
+  template <class Move>
+  void move_output(std::int64_t output, const float* scale, const Move& move) const;
+
+  dnnl::memory::desc order_;
+  std::int64_t outputs_ = 0, inputs_ = 0, spatial_ = 0;  // inputs of a group; spatial: R S
+  std::int64_t bytes_ = 0;
+  // Tiles of 16 x 16 channels, each R S times behind each other: all orders of the AVX-512
+  // primitives but those of groups and of very few channels.
+  bool tiled_ = false;
+  bool outputs_innermost_ = false;
+  std::int64_t output_tile_ = 0, input_tile_ = 0;  // steps from tile to tile
+};
+
+}  // namespace models::onednn
