@@ -14,6 +14,13 @@ bool is_activation(const Graph& graph, Value value) {
          info.spec.type == Type::kF32;
 }
 
+// An image fills a fifth of a block, and oneDNN has no fast convolution for it in that order.
+constexpr std::int64_t kFewChannels = 4;
+
+bool makes_blocked(LayoutRule rule) {
+  return rule == LayoutRule::kBlocked || rule == LayoutRule::kImage;
+}
+
 // Rebuilds a graph node by node, because inserted reorders shift ids.
 class Builder {
  public:
@@ -52,7 +59,9 @@ class Builder {
       Value value = mapped_[input.id];
       if (is_activation(graph, value)) {
         if (rule == LayoutRule::kPlain) value = in_layout(value, Layout::kPlain);
-        if (rule == LayoutRule::kBlocked) value = in_layout(value, Layout::kBlocked);
+        const bool image = rule == LayoutRule::kImage && inputs.empty() &&
+                           graph.shape(value)[1] <= kFewChannels;
+        if (makes_blocked(rule) && !image) value = in_layout(value, Layout::kBlocked);
         if (rule == LayoutRule::kFollow) {
           if (inputs.empty()) follow = result_.layouts[value.id];
           value = in_layout(value, follow);
@@ -61,7 +70,7 @@ class Builder {
       inputs.push_back(value);
     }
     const std::vector<Value> outputs = graph.add(node.op, inputs);
-    const Layout produced = rule == LayoutRule::kBlocked  ? Layout::kBlocked
+    const Layout produced = makes_blocked(rule)           ? Layout::kBlocked
                             : rule == LayoutRule::kFollow ? follow
                                                           : Layout::kPlain;
     for (std::size_t i = 0; i < outputs.size(); ++i) {

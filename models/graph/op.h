@@ -27,6 +27,7 @@ struct Saved {
 enum class LayoutRule : std::uint8_t {
   kPlain,    // reads and writes plain tensors only
   kBlocked,  // rank-4 activations blocked, except graph inputs, which it reads plain
+  kImage,    // as kBlocked, but its first input comes as it is where it has few channels
   kFollow,   // all rank-4 inputs and outputs in the order of the first input
   kAny,      // reads either order through Tensor::channel_block; rank-4 outputs are plain
 };

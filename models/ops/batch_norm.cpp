@@ -24,7 +24,7 @@ std::vector<ValueSpec> BatchNormOp::infer(std::span<const ValueSpec> inputs) con
 
 std::unique_ptr<Kernel> BatchNormOp::compile(const KernelContext& context) const {
   return context.device.kind == comm::DeviceKind::kCpu ? compile_batch_norm_onednn(*this, context)
-                                                       : compile_batch_norm_cudnn(*this, context);
+                                                       : compile_batch_norm_gpu(*this, context);
 }
 
 }  // namespace models

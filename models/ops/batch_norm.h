@@ -31,7 +31,7 @@ class BatchNormOp final : public Op {
 
 std::unique_ptr<Kernel> compile_batch_norm_onednn(const BatchNormOp& op,
                                                   const KernelContext& context);
-std::unique_ptr<Kernel> compile_batch_norm_cudnn(const BatchNormOp& op,
-                                                 const KernelContext& context);
+std::unique_ptr<Kernel> compile_batch_norm_gpu(const BatchNormOp& op,
+                                               const KernelContext& context);
 
 }  // namespace models

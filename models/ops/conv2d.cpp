@@ -80,7 +80,7 @@ std::shared_ptr<const Op> Conv2dOp::absorb(const Op& consumer, int slot) const {
 
 std::unique_ptr<Kernel> Conv2dOp::compile(const KernelContext& context) const {
   return context.device.kind == comm::DeviceKind::kCpu ? compile_conv2d_onednn(*this, context)
-                                                       : compile_conv2d_cudnn(*this, context);
+                                                       : compile_conv2d_gpu(*this, context);
 }
 
 }  // namespace models

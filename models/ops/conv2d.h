@@ -38,7 +38,7 @@ class Conv2dOp final : public Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Saved saved() const override;
   bool differentiable(int input) const override;
-  LayoutRule layout() const override { return LayoutRule::kBlocked; }
+  LayoutRule layout() const override { return LayoutRule::kImage; }
   std::shared_ptr<const Op> absorb(const Op& consumer, int slot) const override;
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
 
@@ -55,6 +55,6 @@ class Conv2dOp final : public Op {
 };
 
 std::unique_ptr<Kernel> compile_conv2d_onednn(const Conv2dOp& op, const KernelContext& context);
-std::unique_ptr<Kernel> compile_conv2d_cudnn(const Conv2dOp& op, const KernelContext& context);
+std::unique_ptr<Kernel> compile_conv2d_gpu(const Conv2dOp& op, const KernelContext& context);
 
 }  // namespace models

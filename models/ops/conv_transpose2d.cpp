@@ -219,6 +219,9 @@ class ConvTransposeOp final : public Op {
   Saved saved() const override { return {{0, 1}, {}}; }
   LayoutRule layout() const override { return LayoutRule::kPlain; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    if (context.device.kind != comm::DeviceKind::kCpu) {
+      return compile_conv_transpose2d_gpu(attributes_, context);
+    }
     return std::make_unique<ConvTransposeKernel>(context, attributes_);
   }
 

@@ -27,4 +27,8 @@ Value upsample_deconvolution(Graph& graph, Value x, int kernel,
 // 1 - |i - c| / f for i in [0, k): f = ceil(k / 2), c = f - 1 for odd k and f - 1/2 for even k.
 std::vector<float> bilinear_kernel(int kernel);
 
+// The kernel of conv_transpose2d by the engines of a GPU.
+std::unique_ptr<Kernel> compile_conv_transpose2d_gpu(const ConvTransposeAttributes& attributes,
+                                                     const KernelContext& context);
+
 }  // namespace models

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "models/ops/fast_math.h"
+#include "models/ops/on_host.h"
 
 namespace models {
 namespace {
@@ -34,9 +35,7 @@ class DetectKernel final : public Kernel {
         options_(options),
         height_(static_cast<float>(height)),
         width_(static_cast<float>(width)),
-        stream_(context.stream) {
-    REQUIRE(context.device.kind == comm::DeviceKind::kCpu, "detect runs on the host");
-  }
+        stream_(context.stream) {}
 
   void forward(const KernelArgs& args) override {
     comm::parallel_for(
@@ -139,7 +138,11 @@ class DetectOp final : public Op {
   bool differentiable(int) const override { return false; }
   LayoutRule layout() const override { return LayoutRule::kAny; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<DetectKernel>(grid_, options_, height_, width_, context);
+    const auto make = [this](const KernelContext& host) {
+      return std::make_unique<DetectKernel>(grid_, options_, height_, width_, host);
+    };
+    if (context.device.kind == comm::DeviceKind::kCpu) return make(context);
+    return run_on_host(context, make);
   }
 
  private:

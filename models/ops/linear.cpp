@@ -130,10 +130,7 @@ std::vector<ValueSpec> LinearOp::infer(std::span<const ValueSpec> inputs) const 
 }
 
 std::unique_ptr<Kernel> LinearOp::compile(const KernelContext& context) const {
-  if (context.device.kind != comm::DeviceKind::kCpu) {
-    comm::fail(comm::ExitCode::kDevice,
-               "this build has no linear layers for GPUs; set runtime.device=cpu");
-  }
+  if (context.device.kind != comm::DeviceKind::kCpu) return compile_linear_gpu(context);
   return std::make_unique<LinearOneDnn>(context);
 }
 

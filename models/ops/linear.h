@@ -16,8 +16,9 @@ class LinearOp final : public Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Saved saved() const override { return {{0, 1}, {}}; }
   LayoutRule layout() const override { return LayoutRule::kPlain; }
-  // Errors: kDevice for a GPU.
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
 };
+
+std::unique_ptr<Kernel> compile_linear_gpu(const KernelContext& context);
 
 }  // namespace models

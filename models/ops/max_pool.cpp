@@ -28,7 +28,7 @@ std::vector<ValueSpec> MaxPoolOp::infer(std::span<const ValueSpec> inputs) const
 
 std::unique_ptr<Kernel> MaxPoolOp::compile(const KernelContext& context) const {
   return context.device.kind == comm::DeviceKind::kCpu ? compile_max_pool_onednn(*this, context)
-                                                       : compile_max_pool_cudnn(*this, context);
+                                                       : compile_max_pool_gpu(*this, context);
 }
 
 }  // namespace models

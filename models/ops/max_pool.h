@@ -33,6 +33,6 @@ class MaxPoolOp final : public Op {
 };
 
 std::unique_ptr<Kernel> compile_max_pool_onednn(const MaxPoolOp& op, const KernelContext& context);
-std::unique_ptr<Kernel> compile_max_pool_cudnn(const MaxPoolOp& op, const KernelContext& context);
+std::unique_ptr<Kernel> compile_max_pool_gpu(const MaxPoolOp& op, const KernelContext& context);
 
 }  // namespace models

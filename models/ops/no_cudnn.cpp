@@ -1,23 +1,18 @@
-// A build without cuDNN: asking for a vendor op of that device is an error of the device choice.
-#include "models/ops/batch_norm.h"
-#include "models/ops/conv2d.h"
-#include "models/ops/max_pool.h"
+// A build without cuDNN: asking for its convolutions is an error of the device choice.
+#include "models/ops/conv_engine.h"
 
 namespace models {
 namespace {
 
 [[noreturn]] void absent() {
   comm::fail(comm::ExitCode::kDevice,
-             "this build has no convolutions, pooling and batch norm for GPUs; set "
-             "runtime.device=cpu");
+             "this build has no convolutions for GPUs; set runtime.device=cpu or run "
+             "`launch/build cuda`");
 }
 
 }  // namespace
 
-std::unique_ptr<Kernel> compile_conv2d_cudnn(const Conv2dOp&, const KernelContext&) { absent(); }
-std::unique_ptr<Kernel> compile_max_pool_cudnn(const MaxPoolOp&, const KernelContext&) { absent(); }
-std::unique_ptr<Kernel> compile_batch_norm_cudnn(const BatchNormOp&, const KernelContext&) {
-  absent();
-}
+std::shared_ptr<ConvLibrary> open_cudnn(const KernelContext&) { absent(); }
+std::shared_ptr<ConvLibrary> describe_cudnn(const std::string&) { absent(); }
 
 }  // namespace models

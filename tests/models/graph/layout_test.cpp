@@ -38,6 +38,20 @@ TEST(Layout, ReordersAtBordersOnly) {
   EXPECT_EQ(layouts(choose_layouts(f.graph)), "conv:b reorder:p loss:p reorder:b conv:b");
 }
 
+// Behind a crop, say. A residual of few channels is blocked like the output.
+TEST(Layout, AnImageIsReadAsItIs) {
+  const TestOpOptions image = {.layout = LayoutRule::kImage};
+  Graph graph;
+  const Value x = graph.input("x", {Type::kF32, {1, 3, 4, 4}});
+  const Value cropped = apply(graph, "crop", {x}, kPlain);
+  const Value y = apply(graph, "conv", {cropped, cropped}, image);
+  EXPECT_EQ(layouts(choose_layouts(graph)), "crop:p reorder:b conv:b");
+  const Value wide = apply(graph, "widen", {graph.input("wide", {Type::kF32, kShape})}, kPlain);
+  apply(graph, "conv2", {wide, y}, image);
+  EXPECT_EQ(layouts(choose_layouts(graph)),
+            "crop:p reorder:b conv:b widen:p reorder:b conv2:b");
+}
+
 TEST(Layout, AReorderIsShared) {
   Fixture f;
   const Value a = apply(f.graph, "conv", {f.x}, kBlocked);

@@ -25,8 +25,8 @@ void for_each_element(const Tensor& t, Use use) {
 
 }  // namespace
 
-std::vector<int> channel_blocks(const DeviceCase& device, std::int64_t channels) {
-  if (device.kind == comm::DeviceKind::kCuda) return {1, static_cast<int>(channels)};
+std::vector<int> channel_blocks(const DeviceCase& device) {
+  if (device.kind == comm::DeviceKind::kCuda) return {1, kAllChannels};
   return comm::cpu_info().isa.starts_with("avx512") ? std::vector{1, 8, 16} : std::vector{1, 8};
 }
 
@@ -107,7 +107,8 @@ void KernelRun::backward(const std::vector<float>& dy, std::vector<GradientMode>
 
 Tensor KernelRun::make(const ValueSpec& spec, int block) {
   const bool activation = spec.shape.rank == 4 && spec.type == Type::kF32;
-  Tensor tensor{nullptr, spec.type, spec.shape, activation ? block : 1};
+  const int lanes = block == kAllChannels ? static_cast<int>(spec.shape[1]) : block;
+  Tensor tensor{nullptr, spec.type, spec.shape, activation ? lanes : 1};
   memory_.emplace_back(device_, static_cast<std::size_t>(tensor.physical_bytes()),
                        comm::Fill::kZero);
   tensor.data = memory_.back().bytes().data();

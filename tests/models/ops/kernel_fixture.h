@@ -18,8 +18,11 @@ struct KernelInput {
   bool parameter = false;              // always in plain order
 };
 
+// A channel block that stands for all channels of a tensor, however many it has.
+inline constexpr int kAllChannels = 0;
+
 // Physical orders that kernels of a device must accept: plain and its channel blocks.
-std::vector<int> channel_blocks(const DeviceCase& device, std::int64_t channels);
+std::vector<int> channel_blocks(const DeviceCase& device);
 
 class KernelRun {
  public:

@@ -8,21 +8,38 @@ namespace {
 // loss = sum_i r_i y_i with r_i in [-1, 1) by index of the plain order; fp64 sum.
 class ProjectionKernel final : public Kernel {
  public:
+  explicit ProjectionKernel(comm::StreamView stream) : stream_(stream) {}
   void forward(const KernelArgs& args) override {
-    const Tensor& y = args.inputs[0];
-    const auto r = values("projection", y.shape.count());
+    const std::vector<float> y = read(args.inputs[0]);
+    const auto r = values("projection", args.inputs[0].shape.count());
     double sum = 0;
-    for (std::int64_t i = 0; i < y.shape.count(); ++i) sum += double{r[i]} * y.f32()[i];
-    args.outputs[0].f32()[0] = static_cast<float>(sum);
+    for (std::size_t i = 0; i < y.size(); ++i) sum += double{r[i]} * y[i];
+    write(args.outputs[0], {static_cast<float>(sum)});
   }
   void backward(const KernelArgs& args) override {
-    const Tensor& dy = args.dinputs[0];
-    const auto r = values("projection", dy.shape.count());
-    const float d = args.doutputs[0].f32()[0];
-    for (std::int64_t i = 0; i < dy.shape.count(); ++i) {
-      dy.f32()[i] = (args.modes[0] == GradientMode::kAccumulate ? dy.f32()[i] : 0.0f) + d * r[i];
+    std::vector<float> dy = read(args.dinputs[0]);
+    const auto r = values("projection", args.dinputs[0].shape.count());
+    const float d = read(args.doutputs[0])[0];
+    for (std::size_t i = 0; i < dy.size(); ++i) {
+      dy[i] = (args.modes[0] == GradientMode::kAccumulate ? dy[i] : 0.0f) + d * r[i];
     }
+    write(args.dinputs[0], dy);
   }
+
+ private:
+  std::vector<float> read(const Tensor& tensor) const {
+    std::vector<float> v(static_cast<std::size_t>(tensor.shape.count()));
+    comm::copy_bytes(stream_, std::as_writable_bytes(std::span(v)),
+                     {tensor.data, v.size() * sizeof(float)});
+    stream_.synchronize();
+    return v;
+  }
+  void write(const Tensor& tensor, const std::vector<float>& v) const {
+    comm::copy_bytes(stream_, {tensor.data, v.size() * sizeof(float)},
+                     std::as_bytes(std::span(v)));
+    stream_.synchronize();
+  }
+  comm::StreamView stream_;
 };
 
 class ProjectionOp final : public Op {
@@ -32,8 +49,8 @@ class ProjectionOp final : public Op {
     return {{Type::kF32, {1}}};
   }
   LayoutRule layout() const override { return LayoutRule::kPlain; }
-  std::unique_ptr<Kernel> compile(const KernelContext&) const override {
-    return std::make_unique<ProjectionKernel>();
+  std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    return std::make_unique<ProjectionKernel>(context.stream);
   }
 };
 

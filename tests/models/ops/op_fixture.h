@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/gpu.h"
 #include "comm/random.h"
 #include "models/graph/executable.h"
 
@@ -21,7 +22,14 @@ struct DeviceCase {
   const char* name = "cpu_f32";
   double tolerance = 2e-3;  // of a numeric gradient, relative to its scale
 };
-inline std::vector<DeviceCase> devices() { return {{comm::DeviceKind::kCpu, "cpu_f32", 2e-3}}; }
+// The CPU, and a GPU where this build and this machine have one.
+inline std::vector<DeviceCase> devices() {
+  std::vector<DeviceCase> cases = {{comm::DeviceKind::kCpu, "cpu_f32", 2e-3}};
+  if (comm::kHasCuda && !comm::survey_gpus().gpus.empty()) {
+    cases.push_back({comm::DeviceKind::kCuda, "cuda_f32", 2e-3});
+  }
+  return cases;
+}
 inline std::string device_name(const ::testing::TestParamInfo<DeviceCase>& info) {
   return info.param.name;
 }

@@ -122,7 +122,7 @@ class Resample : public ::testing::TestWithParam<DeviceCase> {
       const Value y = c.build(graph, variable(graph, "x", c.x));
       const bool plain = graph.nodes().back().op->layout() == LayoutRule::kPlain;
       const auto x = values(c.name, c.x.count());
-      for (int block : plain ? std::vector{1} : channel_blocks(GetParam(), c.x[1])) {
+      for (int block : plain ? std::vector{1} : channel_blocks(GetParam())) {
         SCOPED_TRACE(c.name + " " + to_string(c.x) + " to " + to_string(graph.shape(y)) +
                      " block " + std::to_string(block));
         KernelRun run(GetParam(), graph, {{c.x, x}}, block);

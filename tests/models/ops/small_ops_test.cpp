@@ -230,7 +230,7 @@ class SmallOps : public ::testing::TestWithParam<DeviceCase> {
   template <typename Test>
   void for_each_run(Test test) {
     for (const OpCase& c : cases()) {
-      for (int block : channel_blocks(GetParam(), c.inputs[0].shape[1])) {
+      for (int block : channel_blocks(GetParam())) {
         SCOPED_TRACE(c.name + " " + to_string(c.inputs[0].shape) + " block " +
                      std::to_string(block));
         Point p = point(c);

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <functional>
+
+#include "models/ops/conv_engine.h"
+
+// Kernels of a GPU on the host: their sweeps are bodies for any device, and plain loops stand for
+// the vendor's engines.
+namespace models::testing {
+
+// Engines by plain loops in double. They spoil their workspace, so that a kernel that keeps
+// something there is seen. Without epilogues `find` answers such requests with null.
+std::shared_ptr<ConvLibrary> reference_library(bool epilogues);
+
+// `op`, compiled by `compile` with the library as the device's.
+class OnGpu final : public Op {
+ public:
+  using Compile = std::function<std::unique_ptr<Kernel>(const KernelContext&)>;
+  OnGpu(std::shared_ptr<const Op> op, std::shared_ptr<ConvLibrary> library, Compile compile)
+      : op_(std::move(op)), library_(std::move(library)), compile_(std::move(compile)) {}
+
+  std::string name() const override { return op_->name(); }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
+    return op_->infer(inputs);
+  }
+  Saved saved() const override { return op_->saved(); }
+  bool differentiable(int input) const override { return op_->differentiable(input); }
+  LayoutRule layout() const override { return op_->layout(); }
+  std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    context.shared->get<ConvLibrary>(kConvLibrary, [&] { return library_; });
+    return compile_(context);
+  }
+
+ private:
+  std::shared_ptr<const Op> op_;
+  std::shared_ptr<ConvLibrary> library_;
+  Compile compile_;
+};
+
+}  // namespace models::testing
