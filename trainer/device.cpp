@@ -1,19 +1,167 @@
 #include "trainer/device.h"
 
-#include "comm/error.h"
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <sstream>
+
+#include "comm/threads.h"
+#include "trainer/agree.h"
+#include "trainer/report/step_meter.h"
 
 namespace trainer {
+namespace {
 
-comm::Device choose_device(const RuntimeConfig& runtime) {
-  if (runtime.device == DeviceChoice::kCuda) {
-    comm::fail(comm::ExitCode::kDevice,
-               "runtime.device: this build has no CUDA kernels; set runtime.device=cpu or auto");
+constexpr int kOldestCapability = 80;  // the first with bf16
+
+// Groups of a search share their host with other groups, which the launcher counts and the group's
+// communicator does not.
+int position_on_host(const comm::Communicator& communicator) {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"}) {
+    if (const char* value = std::getenv(name)) return std::max(0, std::atoi(value));
   }
-  if (runtime.precision == Precision::kBf16) {
-    comm::fail(comm::ExitCode::kDevice,
-               "runtime.precision: bf16 needs a GPU; set runtime.precision=fp32 or auto");
+  return comm::local_rank(communicator).rank;
+}
+
+// `auto` without a usable GPU is the CPU; `cuda` without one is a problem.
+RankDevice gpu_or_cpu(const RuntimeConfig& runtime, const GpuView& view, int local_rank) {
+  RankDevice chosen;
+  const std::string problem = gpu_problem(view);
+  if (!problem.empty()) {
+    if (runtime.device == DeviceChoice::kCuda)
+      chosen.problem = "runtime.device cuda: " + problem + "; set runtime.device=cpu or auto";
+    return chosen;
   }
-  return {};
+  const auto& gpus = view.survey.gpus;
+  const comm::Gpu& gpu = gpus[static_cast<std::size_t>(local_rank) % gpus.size()];
+  chosen = {comm::DeviceKind::kCuda, gpu.index, "", gpu.name, gpu.uuid, ""};
+  if (gpu.capability < kOldestCapability) {
+    chosen.problem = fmt::format(
+        "cuda:{} ({}) is too old: its compute capability is {:.1f}, {:.1f} is needed; set "
+        "runtime.device=cpu",
+        gpu.index, gpu.name, gpu.capability / 10.0, kOldestCapability / 10.0);
+  }
+  return chosen;
+}
+
+}  // namespace
+
+GpuView gpu_view() {
+  GpuView view{{}, comm::gpu_libraries(), kStepReachesGpus};
+  view.survey = comm::survey_gpus();
+  return view;
+}
+
+std::string gpu_problem(const GpuView& view) {
+  const comm::GpuSurvey& survey = view.survey;
+  const comm::GpuLibraries& libraries = view.libraries;
+  if (libraries.runtime == 0) return "this build has no CUDA; `launch/build cuda` makes one";
+  if (libraries.cudnn == 0) return "this build has no convolutions for GPUs";
+  if (survey.driver != 0 && survey.driver / 1000 < libraries.runtime / 1000) {
+    return fmt::format("the NVIDIA driver{}{} is too old: it serves CUDA {}, this build needs {}",
+                       survey.driver_release.empty() ? "" : " ", survey.driver_release,
+                       comm::cuda_version_text(survey.driver),
+                       comm::cuda_version_text(libraries.runtime));
+  }
+  if (!survey.problem.empty()) return survey.problem;
+  return view.step_reaches_gpus ? ""
+                                : "this version trains on CPUs; its GPU kernels are tested alone";
+}
+
+RankDevice rank_device(const RuntimeConfig& runtime, const GpuView& view, int local_rank) {
+  RankDevice chosen;
+  if (runtime.device != DeviceChoice::kCpu) chosen = gpu_or_cpu(runtime, view, local_rank);
+  if (chosen.problem.empty() && chosen.kind == comm::DeviceKind::kCpu &&
+      runtime.precision == Precision::kBf16) {
+    chosen.problem = "runtime.precision: bf16 needs a GPU; set runtime.precision=fp32 or auto";
+  }
+  return chosen;
+}
+
+std::string device_conflict(const RuntimeConfig& runtime, std::span<const RankDevice> ranks) {
+  std::map<std::string, std::size_t> rank_of_gpu;
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    const RankDevice& rank = ranks[r];
+    if (!rank.problem.empty()) {
+      return ranks.size() == 1 ? rank.problem
+                               : fmt::format("rank {} on {}: {}", r, rank.host, rank.problem);
+    }
+    if (rank.kind != ranks[0].kind) {
+      const std::size_t cpu = rank.kind == comm::DeviceKind::kCpu ? r : 0;
+      return fmt::format(
+          "rank {} on {} has no usable GPU, others have; `ridgeline doctor` there "
+          "says why; set runtime.device=cpu for all, or leave that host out",
+          cpu, ranks[cpu].host);
+    }
+    if (rank.kind == comm::DeviceKind::kCpu || runtime.share_gpu) continue;
+    const auto [taken, is_new] = rank_of_gpu.emplace(rank.host + rank.gpu_uuid, r);
+    if (!is_new) {
+      return fmt::format(
+          "ranks {} and {} on {} would share one GPU, cuda:{} ({}); start one rank "
+          "a GPU, or set runtime.share_gpu=true or runtime.device=cpu",
+          taken->second, r, rank.host, rank.index, rank.gpu_name);
+    }
+  }
+  return "";
+}
+
+std::vector<RankDevice> gather_devices(const RuntimeConfig& runtime, const GpuView& view,
+                                       comm::Communicator& communicator) {
+  RankDevice mine = rank_device(runtime, view, position_on_host(communicator));
+  mine.host = communicator.host(communicator.rank());
+  std::vector<RankDevice> ranks;
+  for (const std::string& line : communicator.all_gather(pack(mine))) {
+    ranks.push_back(unpack_rank_device(line));
+  }
+  return ranks;
+}
+
+comm::Device choose_device(const RuntimeConfig& runtime, comm::Communicator& communicator) {
+  GpuView view{{}, comm::gpu_libraries(), kStepReachesGpus};
+  // A driver that is not needed is not started: that takes time.
+  if (runtime.device != DeviceChoice::kCpu && view.libraries.cudnn != 0) view = gpu_view();
+  const std::vector<RankDevice> ranks = gather_devices(runtime, view, communicator);
+  if (const std::string conflict = device_conflict(runtime, ranks); !conflict.empty()) {
+    throw AgreedError(comm::ExitCode::kDevice, conflict);
+  }
+  const RankDevice& mine = ranks[static_cast<std::size_t>(communicator.rank())];
+  return {mine.kind, mine.index};
+}
+
+void require_memory(comm::Device device, std::int64_t wanted_bytes) {
+  if (device.kind == comm::DeviceKind::kCpu) return;
+  const comm::GpuSurvey survey = comm::survey_gpus();
+  for (const comm::Gpu& gpu : survey.gpus) {
+    if (gpu.index != device.index) continue;
+    const std::int64_t free_bytes = comm::free_gpu_bytes(gpu);
+    if (wanted_bytes <= free_bytes) return;
+    comm::fail(comm::ExitCode::kDevice,
+               "{} ({}) is too small: the run takes at least {} and {} of {} are free; use a "
+               "smaller train.micro_batch or data.size, or end other programs on this GPU",
+               comm::to_string(device), gpu.name, format_bytes(wanted_bytes),
+               format_bytes(free_bytes), format_bytes(gpu.memory_bytes));
+  }
+  comm::fail(comm::ExitCode::kDevice, "{} is gone: {}", comm::to_string(device), survey.problem);
+}
+
+std::string pack(const RankDevice& device) {
+  return fmt::format("{}\t{}\t{}\t{}\t{}\t{}", static_cast<int>(device.kind), device.index,
+                     device.host, device.gpu_name, device.gpu_uuid, device.problem);
+}
+
+RankDevice unpack_rank_device(const std::string& line) {
+  RankDevice device;
+  std::istringstream fields(line);
+  std::string kind, index;
+  for (std::string* field :
+       {&kind, &index, &device.host, &device.gpu_name, &device.gpu_uuid, &device.problem}) {
+    std::getline(fields, *field, '\t');
+  }
+  device.kind = static_cast<comm::DeviceKind>(std::atoi(kind.c_str()));
+  device.index = std::atoi(index.c_str());
+  return device;
 }
 
 }  // namespace trainer

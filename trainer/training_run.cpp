@@ -89,9 +89,8 @@ void TrainingRun::choose_threads() {
   }
   threads_ = threads > 0 ? threads : automatic;
   omp_set_num_threads(threads_);
-  agree(communicator_, [&] {
-    stream_ = std::make_unique<comm::Stream>(choose_device(config_.runtime), threads_);
-  });
+  const comm::Device device = choose_device(config_.runtime, communicator_);
+  agree(communicator_, [&] { stream_ = std::make_unique<comm::Stream>(device, threads_); });
 }
 
 void TrainingRun::open_data() {

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=tests/launch/common.sh
 source tests/launch/common.sh
 
-for script in build test quickstart run slurm.sbatch; do
+for script in build test quickstart run slurm.sbatch package gpu-check; do
   expect_code 0 "launch/$script" --help
   expect_text "Usage:"
   expect_text "--dry-run"
@@ -14,7 +14,8 @@ for script in build test quickstart run slurm.sbatch; do
   expect_text "unknown"
 done
 if command -v shellcheck >/dev/null; then
-  expect_code 0 shellcheck -x launch/{build,test,quickstart,run,slurm.sbatch,common.sh} .ci/run \
+  expect_code 0 shellcheck -x launch/{build,test,quickstart,run,slurm.sbatch,common.sh} \
+    launch/{package,bundled,gpu-check} .ci/run \
     tests/launch/*.sh
 else
   echo "no shellcheck: not checked"

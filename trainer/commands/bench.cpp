@@ -18,6 +18,7 @@
 #include "trainer/commands/timed_communicator.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/config/read.h"
+#include "trainer/device.h"
 #include "trainer/memory.h"
 #include "trainer/network.h"
 #include "trainer/optim/schedule.h"
@@ -227,7 +228,7 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
   const int threads =
       config.runtime.threads > 0 ? config.runtime.threads : comm::default_threads(communicator);
   omp_set_num_threads(threads);
-  const comm::Stream stream(comm::Device{}, threads);
+  const comm::Stream stream(choose_device(config.runtime, communicator), threads);
   BenchResult result = describe(config, communicator.size(), threads, options.steps);
   std::unique_ptr<Network> network;
   std::unique_ptr<BenchRun> run;

@@ -11,12 +11,14 @@
 
 #include "comm/build.h"
 #include "comm/device.h"
+#include "comm/gpu.h"
 #include "comm/mpi_version.h"
 #include "comm/threads.h"
 #include "comm/version.h"
 #include "models/ops/conv2d_times.h"
 #include "trainer/agree.h"
 #include "trainer/checkpoint/hdf5_version.h"
+#include "trainer/commands/doctor_gpus.h"
 #include "trainer/commands/doctor_machine.h"
 #include "trainer/commands/json_writer.h"
 #include "trainer/commands/verbs.h"
@@ -79,16 +81,16 @@ FactSection rank_section(const std::vector<RankFacts>& ranks) {
                       {{"count", std::to_string(ranks.size()), static_cast<double>(ranks.size())}}};
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     section.facts.push_back(
-        {fmt::format("rank {}", r),
-         fmt::format("{} ({} cores, {})", ranks[r].host, ranks[r].cores, ranks[r].isa)});
+        {fmt::format("rank {}", r), fmt::format("{} ({} cores, {}), {}", ranks[r].host,
+                                                ranks[r].cores, ranks[r].isa, ranks[r].device)});
   }
   return section;
 }
 
-std::vector<RankFacts> gather_ranks(comm::Communicator& communicator) {
+std::vector<RankFacts> gather_ranks(comm::Communicator& communicator, comm::Device device) {
   const comm::CpuInfo cpu = comm::cpu_info();
   const RankFacts mine{communicator.host(communicator.rank()), build_id(), cpu.isa,
-                       static_cast<int>(cpu.cores.size())};
+                       static_cast<int>(cpu.cores.size()), comm::to_string(device)};
   std::vector<RankFacts> ranks;
   for (const std::string& line : communicator.all_gather(pack(mine))) {
     ranks.push_back(unpack_rank_facts(line));
@@ -100,10 +102,22 @@ void append(std::vector<Finding>& to, const std::vector<Finding>& more) {
   to.insert(to.end(), more.begin(), more.end());
 }
 
+void append(DoctorReport& report, const Looked& looked) {
+  report.sections.push_back(looked.section);
+  append(report.findings, looked.findings);
+}
+
+std::vector<Finding> check_devices(const std::vector<RankDevice>& devices) {
+  const std::string conflict = device_conflict({}, devices);
+  if (conflict.empty()) return {};
+  return {{conflict, "training refuses to start like this"}};
+}
+
 }  // namespace
 
 std::string pack(const RankFacts& facts) {
-  return fmt::format("{}\t{}\t{}\t{}", facts.host, facts.build, facts.isa, facts.cores);
+  return fmt::format("{}\t{}\t{}\t{}\t{}", facts.host, facts.build, facts.isa, facts.device,
+                     facts.cores);
 }
 
 RankFacts unpack_rank_facts(const std::string& line) {
@@ -112,6 +126,7 @@ RankFacts unpack_rank_facts(const std::string& line) {
   std::getline(fields, facts.host, '\t');
   std::getline(fields, facts.build, '\t');
   std::getline(fields, facts.isa, '\t');
+  std::getline(fields, facts.device, '\t');
   fields >> facts.cores;
   return facts;
 }
@@ -151,16 +166,19 @@ std::vector<Finding> check_ranks(const std::vector<RankFacts>& ranks) {
 DoctorReport examine(comm::Communicator& communicator) {
   DoctorReport report;
   const int threads = comm::default_threads(communicator);
-  const std::vector<RankFacts> ranks = gather_ranks(communicator);
+  const GpuView gpus = gpu_view();
+  const std::vector<RankDevice> devices = gather_devices({}, gpus, communicator);
+  const RankDevice& mine = devices[static_cast<std::size_t>(communicator.rank())];
+  const std::vector<RankFacts> ranks = gather_ranks(communicator, {mine.kind, mine.index});
   report.sections = {build_section(), library_section(), cpu_section(threads)};
   append(report.findings, check_cpu());
+  append(report, gpu_facts(gpus, comm::free_gpu_bytes));
   for (const auto& look : {memory_facts, disk_facts, limit_facts}) {
-    Looked looked = look(communicator.size());
-    report.sections.push_back(std::move(looked.section));
-    append(report.findings, looked.findings);
+    append(report, look(communicator.size()));
   }
   report.sections.push_back(rank_section(ranks));
   append(report.findings, check_ranks(ranks));
+  append(report.findings, check_devices(devices));
   if (communicator.size() > 1) report.sections.push_back(bandwidth_facts(communicator));
   return report;
 }

@@ -39,6 +39,7 @@ std::string doctor_json(const DoctorReport& report);
 struct RankFacts {
   std::string host, build, isa;
   int cores = 0;
+  std::string device = "cpu";  // of `device: auto`
 };
 std::string pack(const RankFacts& facts);
 RankFacts unpack_rank_facts(const std::string& line);

@@ -5,8 +5,10 @@
 #include <set>
 
 #include "comm/communicator_local.h"
+#include "comm/error.h"
 #include "comm/version.h"
 #include "tests/trainer/commands/command_fixture.h"
+#include "trainer/commands/doctor_gpus.h"
 #include "trainer/commands/doctor_machine.h"
 
 namespace trainer {
@@ -20,7 +22,8 @@ TEST(Doctor, ExaminesBuildMachineAndRanks) {
   const auto communicator = comm::single_communicator();
   const DoctorReport report = examine(*communicator);
   const std::string text = doctor_text(report);
-  for (const char* part : {"build", "libraries", "cpu", "memory", "disk", "limits", "ranks"}) {
+  for (const char* part :
+       {"build", "libraries", "cpu", "gpu", "memory", "disk", "limits", "ranks"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   EXPECT_THAT(text, HasSubstr(comm::kVersion));
@@ -33,6 +36,63 @@ TEST(Doctor, ExaminesBuildMachineAndRanks) {
     EXPECT_THAT(json["libraries"][library].GetString(), testing::MatchesRegex("[0-9.]+"));
   }
   EXPECT_THAT(json["libraries"]["mpi"].GetString(), HasSubstr("MPI"));
+  EXPECT_TRUE(json["gpu"]["device auto"].IsString());
+}
+
+// A machine with one GPU and a build that can use it.
+GpuView gpu_machine() {
+  const comm::Gpu gpu{0, "NVIDIA H100 80GB HBM3", "aa", 90, std::int64_t{80} << 30};
+  return {{13000, "580.159.04", {gpu}, ""}, {13000, 91300, 22703}, true};
+}
+std::int64_t half_free(const comm::Gpu& gpu) { return gpu.memory_bytes / 2; }
+
+std::string gpu_text(const Looked& looked) {
+  return doctor_text({{looked.section}, looked.findings});
+}
+
+TEST(Doctor, ShowsGpusAndTheirLibraries) {
+  const std::string text = gpu_text(gpu_facts(gpu_machine(), half_free));
+  EXPECT_THAT(text, HasSubstr("the local rank's GPU"));
+  EXPECT_THAT(text, HasSubstr("580.159.04, serves CUDA 13.0"));
+  EXPECT_THAT(text, HasSubstr("9.13.0"));
+  EXPECT_THAT(text, HasSubstr("2.27.3"));
+  EXPECT_THAT(text, HasSubstr("NVIDIA H100 80GB HBM3, 80.0 GiB (40.0 GiB free), compute "
+                              "capability 9.0"));
+  EXPECT_THAT(text, HasSubstr("nothing is wrong"));
+}
+
+TEST(Doctor, SaysWhyThereIsNoGpu) {
+  const GpuView none{{0, "", {}, "no NVIDIA driver on this machine"}, {13000, 91300, 0}};
+  const Looked looked = gpu_facts(none, half_free);
+  EXPECT_THAT(gpu_text(looked), HasSubstr("cpu: no NVIDIA driver on this machine"));
+  EXPECT_THAT(looked.findings, IsEmpty());  // a machine without a GPU is a good machine
+}
+
+TEST(Doctor, FindsAGpuThatTheBuildOrTheDriverLeavesIdle) {
+  GpuView view = gpu_machine();
+  view.libraries = {};
+  const Looked without = gpu_facts(view, half_free);
+  ASSERT_THAT(without.findings, SizeIs(1));
+  EXPECT_THAT(without.findings[0].what, HasSubstr("this build has no CUDA"));
+  view = gpu_machine();
+  view.survey.driver = 12040;
+  const Looked old = gpu_facts(view, half_free);
+  ASSERT_THAT(old.findings, SizeIs(1));
+  EXPECT_THAT(old.findings[0].what, HasSubstr("too old: it serves CUDA 12.4"));
+}
+
+TEST(Doctor, FindsABrokenGpuAndADriverThatDoesNotStart) {
+  const auto broken = [](const comm::Gpu&) -> std::int64_t {
+    comm::fail(comm::ExitCode::kDevice, "cuda:0 cannot be used: uncorrectable ECC error");
+  };
+  const Looked looked = gpu_facts(gpu_machine(), broken);
+  ASSERT_THAT(looked.findings, SizeIs(1));
+  EXPECT_THAT(looked.findings[0].what, HasSubstr("uncorrectable ECC error"));
+  EXPECT_THAT(gpu_text(looked), HasSubstr("(cannot be used)"));
+  GpuView view = gpu_machine();
+  view.survey.gpus.clear();
+  view.survey.problem = "the NVIDIA driver does not start: system not ready";
+  EXPECT_THAT(gpu_facts(view, half_free).findings, SizeIs(1));
 }
 
 TEST(Doctor, MeasuresBandwidthBetweenRanks) {
@@ -44,12 +104,13 @@ TEST(Doctor, MeasuresBandwidthBetweenRanks) {
 }
 
 TEST(Doctor, RankFactsTravel) {
-  const RankFacts facts{"node one", "0.1.0 abc", "avx2", 64};
+  const RankFacts facts{"node one", "0.1.0 abc", "avx2", 64, "cuda:7"};
   const RankFacts back = unpack_rank_facts(pack(facts));
   EXPECT_EQ(back.host, facts.host);
   EXPECT_EQ(back.build, facts.build);
   EXPECT_EQ(back.isa, facts.isa);
   EXPECT_EQ(back.cores, facts.cores);
+  EXPECT_EQ(back.device, facts.device);
 }
 
 TEST(Doctor, EqualRanksWithCoresEnoughAreFine) {
