@@ -13,8 +13,6 @@
 namespace trainer {
 namespace {
 
-constexpr double kOpacity = 0.55;  // of label maps
-
 constexpr int kImages = 16;
 constexpr int kSmallest = 96;  // pixels; smaller pictures are enlarged
 
@@ -49,12 +47,12 @@ void draw_objects(const Dataset& dataset, const Batch& batch, int n, Image& imag
   draw_boxes(image, boxes);
 }
 
-Image with_label_map(const Config& config, Batch& batch, int n, const Image& image) {
+Image with_label_map(const Dataset& dataset, Batch& batch, int n, const Image& image) {
   LabelImage labels{batch.width, batch.height, {}};
   for (const std::int32_t label : batch.label_map_of(n)) {
     labels.pixels.push_back(static_cast<std::uint16_t>(label));
   }
-  return overlay_labels(image, labels, kOpacity, config.data.ignore);
+  return overlay_labels(image, labels, {dataset.has_background(), dataset.ignore()});
 }
 
 void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
@@ -65,7 +63,7 @@ void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
     const std::int64_t id = batch.sample_id[static_cast<std::size_t>(n)];
     std::string caption = id < 0 ? "" : dataset.sample(id).name;
     if (!batch.count.empty()) draw_objects(dataset, batch, n, image);
-    if (!batch.label_map.empty()) image = with_label_map(config, batch, n, image);
+    if (!batch.label_map.empty()) image = with_label_map(dataset, batch, n, image);
     if (!batch.label.empty())
       caption = dataset.class_name(batch.label[static_cast<std::size_t>(n)]);
     image = enlarged(image, std::max(1, kSmallest / std::max(image.width, image.height)));
@@ -76,7 +74,8 @@ void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
   write_png(
       file,
       draw_grid(tiles, {4, "Training batch",
-                        map ? label_map_legend(names_of_classes(dataset, dataset.num_classes()))
+                        map ? label_map_legend(names_of_classes(dataset, dataset.num_classes()),
+                                               dataset.has_background())
                             : class_legend(dataset)}));
 }
 

@@ -21,7 +21,8 @@ void evaluate_local(const EvaluationContext& context, Evaluator& evaluator) {
   options.rank = context.communicator.rank();
   options.num_ranks = context.communicator.size();
   options.threads = context.loader_threads;
-  const auto loader = Loader::evaluate(context.dataset, context.config.data, options);
+  const DataConfig data = evaluation_data(context.config);
+  const auto loader = Loader::evaluate(context.dataset, data, options);
   models::StepObserver none;
   std::int64_t count = 0;
   while (Batch* batch = loader->next()) {
@@ -38,11 +39,18 @@ void evaluate_local(const EvaluationContext& context, Evaluator& evaluator) {
 
 }  // namespace
 
+DataConfig evaluation_data(const Config& config) {
+  DataConfig data = config.data;
+  data.size = evaluation_sizes(config);
+  return data;
+}
+
 Evaluation evaluate(const EvaluationContext& context) {
   const models::Model& model = context.network.model();
   Evaluation evaluation;
   evaluation.evaluator =
-      make_evaluator(model.task(), context.config, context.dataset, context.network.num_classes());
+      make_evaluator(model.task(), context.config, context.dataset,
+                     {context.network.num_classes(), context.label_maps});
   agree(context.communicator, [&] { evaluate_local(context, *evaluation.evaluator); });
   evaluation.evaluator->gather(context.communicator);
   agree(context.communicator, [&] {

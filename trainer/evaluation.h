@@ -14,6 +14,9 @@
 
 namespace trainer {
 
+// The data as evaluation and prediction see it: fitted into eval.size.
+DataConfig evaluation_data(const Config& config);
+
 // What an evaluation found; the metrics on rank 0 only.
 struct Evaluation {
   Metrics metrics;
@@ -28,10 +31,11 @@ struct EvaluationContext {
   comm::Progress& progress;
   int loader_threads = 1;
   std::int64_t parameter_version = 0;
+  std::filesystem::path label_maps = {};  // predicted ones are written here; empty: not at all
 };
 
 // Evaluates a split spread over the ranks, every image once, the same numbers on any rank count.
-// Collective. Errors: what reading an image throws, on all ranks.
+// Collective. Errors: what reading an image throws, kIo, on all ranks.
 Evaluation evaluate(const EvaluationContext& context);
 
 // metrics.json and the task's own files into `folder`, the picture of predictions to `picture`.

@@ -61,11 +61,12 @@ int num_classes_for(const Config& config, const Dataset& dataset) {
   return num_classes;
 }
 
-models::BatchShape micro_batch_shape(const Config& config, std::size_t bucket, int channels,
-                                     std::int64_t images) {
-  const auto& size = config.data.size.at(bucket);
-  return {images > 0 ? images : config.train.micro_batch, channels, size.height, size.width,
-          config.data.max_boxes};
+models::BatchShape micro_batch_shape(const Config& config, const InputSize& size, int channels) {
+  return {config.train.micro_batch, channels, size.height, size.width, config.data.max_boxes};
+}
+
+const std::vector<InputSize>& evaluation_sizes(const Config& config) {
+  return config.eval.size.empty() ? config.data.size : config.eval.size;
 }
 
 models::Plan make_plan(const models::Model& model, const models::BatchShape& shape,
@@ -88,9 +89,9 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
       ranks_(ranks),
       model_(configured_model(config, num_classes)) {
   models::PlanOptions options{stream.device().kind, ranks, training};
-  const std::size_t num_buckets = config.data.size.size();
-  for (std::size_t b = 0; b < (training ? num_buckets : 1); ++b) {
-    models::Plan plan = make_plan(*model_, micro_batch_shape(config, b, channels), options);
+  const std::vector<InputSize>& eval_sizes = evaluation_sizes(config);
+  for (const InputSize& size : training ? config.data.size : std::vector{eval_sizes[0]}) {
+    models::Plan plan = make_plan(*model_, micro_batch_shape(config, size, channels), options);
     if (!storage_) {
       options.layout = plan.layout;
       counters_ = plan.graph->counters();
@@ -100,7 +101,7 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
     training_.push_back(
         std::make_unique<models::Executable>(std::move(plan), *storage_, bind_options()));
   }
-  inference_.resize(num_buckets);
+  inference_.resize(eval_sizes.size());
 }
 
 models::BindOptions Network::bind_options() const {
@@ -125,11 +126,12 @@ void Network::bind_lock_step(std::int64_t num_slots) {
 models::Executable& Network::inference(std::size_t bucket) {
   auto& slot = inference_.at(bucket);
   if (!slot) {
+    const models::BatchShape shape =
+        micro_batch_shape(config_, evaluation_sizes(config_)[bucket], channels_);
     models::PlanOptions options{stream_.device().kind, ranks_, false};
     options.layout = storage_->layout;
-    slot = std::make_unique<models::Executable>(
-        make_plan(*model_, micro_batch_shape(config_, bucket, channels_), options), *storage_,
-        bind_options());
+    slot = std::make_unique<models::Executable>(make_plan(*model_, shape, options), *storage_,
+                                                bind_options());
   }
   return *slot;
 }

@@ -18,16 +18,18 @@ std::unique_ptr<models::Model> configured_model(const Config& config, int num_cl
 // of the data. Errors: kConfig when they are fewer than the data's.
 int num_classes_for(const Config& config, const Dataset& dataset);
 
-// One micro-batch of shape bucket `bucket`. `images` 0: train.micro_batch.
-models::BatchShape micro_batch_shape(const Config& config, std::size_t bucket, int channels = 3,
-                                     std::int64_t images = 0);
+// One micro-batch of a shape bucket, of data.size (training) or evaluation_sizes (inference).
+models::BatchShape micro_batch_shape(const Config& config, const InputSize& size, int channels);
+
+// eval.size, by default data.size.
+const std::vector<InputSize>& evaluation_sizes(const Config& config);
 
 // Training or inference plan of a model for one shape bucket.
 models::Plan make_plan(const models::Model& model, const models::BatchShape& shape,
                        const models::PlanOptions& options);
 
 // Everything that computes in a run: one model, its parameters, and its plans bound to the device,
-// one for training and one for inference for each shape bucket.
+// one for training for each data.size and one for inference for each eval.size.
 class Network {
  public:
   // Training plans are bound at once, so that a run that does not fit fails before it starts;

@@ -65,6 +65,23 @@ TEST(EvaluationOfLabelMaps, BadOnesAreLeftOutWhereAsked) {
   EXPECT_TRUE(std::isfinite(*accuracy));
 }
 
+// Bucket by bucket: what is trained at one size is evaluated at those of eval.size.
+TEST(Evaluation, HasSizesOfItsOwn) {
+  const Config config = small_config({"eval.size=[[64,64],[64,128]]"});
+  const auto data = open_dataset(config.data, {.fields = {.boxes = true}});
+  const comm::Stream stream(comm::Device{}, 1);
+  Network network(config, num_classes_for(config, *data), 3, stream, 1, true);
+  const auto images_of = [](models::Executable& executable) {
+    const models::Tensor images = executable.input("image");
+    return std::pair(images.shape[2], images.shape[3]);
+  };
+  EXPECT_EQ(images_of(network.inference(0)), std::pair(64L, 64L));
+  EXPECT_EQ(images_of(network.inference(1)), std::pair(64L, 128L));
+  EXPECT_NE(images_of(network.training(0)), std::pair(64L, 128L));
+  EXPECT_EQ(evaluation_data(config).size, config.eval.size);
+  EXPECT_EQ(evaluation_data(small_config({})).size, small_config({}).data.size);
+}
+
 TEST(NumClasses, FewerThanTheDataHaveAreRefused) {
   const auto num_classes = [](const std::vector<std::string>& overrides) {
     const Config config = small_config(overrides);

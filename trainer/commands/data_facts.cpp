@@ -77,7 +77,8 @@ DataFacts data_facts(const Config& config, const std::string& split) {
   DataFacts facts;
   facts.num_classes = configured_num_classes(config).value_or(0);
   const DataConfig& data = config.data;
-  if (first_label(config) == 1) facts.class_names.push_back("background");
+  facts.has_background = first_label(config) == 1;
+  if (facts.has_background) facts.class_names.push_back("background");
   const auto& names = data.only.empty() ? data.classes : data.only;
   facts.class_names.insert(facts.class_names.end(), names.begin(), names.end());
   if (!data.splits.contains(split) && !split_is_optional(data.format)) {

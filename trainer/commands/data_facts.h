@@ -21,6 +21,7 @@ int required_num_classes(const Config& config);
 struct DataFacts {
   int num_classes = 0;                     // as above
   std::optional<std::int64_t> num_images;  // of the training split; empty: no annotations
+  bool has_background = false;             // class 0 is it
   std::vector<std::string> class_names;    // by class index; a number where nothing names it
   std::string absent;                      // why the annotations were not read; empty: they were
 };

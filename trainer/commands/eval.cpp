@@ -13,6 +13,7 @@
 #include "trainer/device.h"
 #include "trainer/evaluation.h"
 #include "trainer/feed.h"
+#include "trainer/tasks/label_maps.h"
 #include "trainer/weights.h"
 
 namespace trainer {
@@ -28,11 +29,12 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
   const int threads = config.runtime.threads > 0 ? config.runtime.threads
                                                  : comm::default_threads(context.communicator);
   omp_set_num_threads(threads);
+  const comm::Device device = choose_device(config.runtime, context.communicator);
   std::optional<comm::Stream> stream;
   std::unique_ptr<Dataset> dataset;
   std::unique_ptr<Network> network;
   agree(context.communicator, [&] {
-    stream.emplace(choose_device(config.runtime), threads);
+    stream.emplace(device, threads);
     OpenOptions open{options.split, fields_of(config.model.name),
                      config.model.num_classes.value_or(0)};
     dataset = open_dataset(config.data, open);
@@ -47,14 +49,18 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
                                        context.communicator, notify);
   agree(context.communicator,
         [&] { load_weights(network->storage(), weights.tensors, {.source = weights.source}); });
-  const Evaluation evaluation =
-      evaluate({config, *network, *dataset, context.communicator, context.progress, threads});
+  const std::filesystem::path out =
+      options.out.empty() ? std::filesystem::path("runs") / config.name / ("eval-" + options.split)
+                          : std::filesystem::path(options.out);
+  std::filesystem::path label_maps;
+  if (network->model().task() == models::Task::kSegmentation) {
+    label_maps = out / kLabelMapFolder;
+    agree(context.communicator, [&] { std::filesystem::create_directories(label_maps); });
+  }
+  const Evaluation evaluation = evaluate(
+      {config, *network, *dataset, context.communicator, context.progress, threads, 0, label_maps});
   agree(context.communicator, [&] {
     if (!context.is_root()) return;
-    const std::filesystem::path out =
-        options.out.empty()
-            ? std::filesystem::path("runs") / config.name / ("eval-" + options.split)
-            : std::filesystem::path(options.out);
     write_evaluation(evaluation, out, out / "predictions.png");
     std::printf("%s\nwritten to %s\n", metrics_text(evaluation.metrics).c_str(),
                 out.string().c_str());
@@ -74,7 +80,9 @@ void add_eval(CLI::App& app, const CommandContext& context) {
                    "checkpoint folder, run folder (newest valid one), or HDF5 weight file")
       ->required();
   verb->add_option("--split", options->split, "split of the data (default: val)");
-  verb->add_option("--out", options->out, "where metrics.json and detections.json go");
+  verb->add_option("--out", options->out,
+                   "folder for metrics.json, detections.json, pictures and, in predictions/, "
+                   "predicted label maps");
   verb->callback([=, &context] { run_eval(*options, context); });
 }
 

@@ -59,7 +59,8 @@ void add_score(CLI::App& app, const CommandContext& context) {
   verb->add_option("--type", options->type, "bbox | segm (default: bbox)")
       ->check(CLI::IsMember({"bbox", "segm"}));
   verb->add_option("--labels", options->labels, "folder of label images");
-  verb->add_option("--predictions", options->predictions, "folder of predicted label images");
+  verb->add_option("--predictions", options->predictions,
+                   "folder of predicted label images, or what `eval` or `predict` wrote");
   verb->add_option("--num-classes", options->num_classes, "classes of the label images");
   verb->add_option("--ignore", options->ignore, "label that is not scored (default: 255)");
   verb->add_option("--out", options->out, "write the metrics here as JSON");

@@ -1,7 +1,6 @@
 #include "trainer/commands/image_list.h"
 
 #include <filesystem>
-#include <set>
 
 #include "comm/error.h"
 
@@ -21,18 +20,6 @@ ImageList::ImageList(const std::vector<std::string>& files, int channels) : chan
     sample.image_id = size() + 1;
     samples_.push_back(std::move(sample));
   }
-}
-
-std::vector<std::string> picture_names(const std::vector<std::string>& files) {
-  std::set<std::string> used;
-  std::vector<std::string> names;
-  for (const std::string& file : files) {
-    const std::string stem = std::filesystem::path(file).stem().string();
-    std::string name = stem;
-    for (int n = 2; !used.insert(name).second; ++n) name = stem + "-" + std::to_string(n);
-    names.push_back(std::move(name));
-  }
-  return names;
 }
 
 }  // namespace trainer

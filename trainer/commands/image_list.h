@@ -26,8 +26,4 @@ class ImageList final : public Dataset {
   std::vector<Sample> samples_;
 };
 
-// A name for each image's picture, without extension: the file's stem, numbered where two files
-// share it ("cat", "cat-2").
-std::vector<std::string> picture_names(const std::vector<std::string>& files);
-
 }  // namespace trainer

@@ -48,8 +48,8 @@ void run_params(const ConfigArguments& arguments, bool json, const CommandContex
 ParamsReport params_report(const Config& config, int num_classes,
                            std::optional<double> steps_per_epoch) {
   const auto model = configured_model(config, num_classes);
-  const models::Plan plan =
-      make_plan(*model, micro_batch_shape(config, 0, num_channels(config.data.format)), {});
+  const models::Plan plan = make_plan(
+      *model, micro_batch_shape(config, config.data.size[0], num_channels(config.data.format)), {});
   ParamsReport report{config.name, config.optimizer.lr};
   report.total.group = "total";
   const std::vector<LedgerEntry> ledger = make_ledger(*plan.layout, config.regularization);

@@ -134,7 +134,8 @@ std::string plan_text(const Config& config, const PlanArguments& arguments) {
   models::PlanOptions options{arguments.device, arguments.ranks, true};
   std::string text;
   for (std::size_t b = 0; b < config.data.size.size(); ++b) {
-    const models::BatchShape shape = micro_batch_shape(config, b, num_channels(config.data.format));
+    const models::BatchShape shape =
+        micro_batch_shape(config, config.data.size[b], num_channels(config.data.format));
     const models::Plan plan = make_plan(*model, shape, options);
     if (b == 0) {
       options.layout = plan.layout;

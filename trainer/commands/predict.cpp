@@ -18,10 +18,13 @@
 #include "trainer/commands/verbs.h"
 #include "trainer/config/read.h"
 #include "trainer/data/loader.h"
+#include "trainer/device.h"
+#include "trainer/evaluation.h"
 #include "trainer/feed.h"
 #include "trainer/network.h"
 #include "trainer/report/append_file.h"
 #include "trainer/report/pictures.h"
+#include "trainer/tasks/label_maps.h"
 #include "trainer/weights.h"
 
 namespace trainer {
@@ -30,7 +33,6 @@ namespace {
 constexpr float kShownScore = 0.4f;  // fainter guesses are in the JSON and would hide the picture
 
 constexpr int kLikeliest = 5;
-constexpr double kOpacity = 0.55;
 
 void draw_answers(Image& picture, std::span<const Answer> answers,
                   const std::vector<std::string>& class_names) {
@@ -54,7 +56,7 @@ class Predictor {
         progress_(progress),
         threads_(config.runtime.threads > 0 ? config.runtime.threads
                                             : comm::default_threads(communicator)),
-        stream_(comm::Device{}, threads_) {
+        stream_(choose_device(config_.runtime, communicator_), threads_) {
     omp_set_num_threads(threads_);
   }
 
@@ -68,7 +70,7 @@ class Predictor {
       Prediction& p = predictions[i];
       p.file = options_.images[i];
       p.picture = names_[i] + ".png";
-      if (task() == models::Task::kSegmentation) p.label_map = names_[i] + "-labels.png";
+      if (task() == models::Task::kSegmentation) p.label_map = label_map_file(i);
     }
     for (const Answer& answer : gather_answers(mine, communicator_)) {
       Prediction& p = predictions[static_cast<std::size_t>(answer.sample)];
@@ -92,19 +94,12 @@ class Predictor {
  private:
   void open() {
     images_ = std::make_unique<ImageList>(options_.images, num_channels(config_.data.format));
-    names_ = picture_names(options_.images);
+    names_ = unique_stems(options_.images);
     facts_ = data_facts(config_, config_.data.splits.contains("val") ? "val" : "train");
     network_ = std::make_unique<Network>(config_, facts_.num_classes, images_->channels(), stream_,
                                          communicator_.size(), false);
-    constexpr int kMostClasses = 256;
-    if (task() == models::Task::kSegmentation && facts_.num_classes > kMostClasses) {
-      comm::fail(
-          comm::ExitCode::kConfig,
-          "predict: label maps are palette PNGs of up to {} classes, the model has {}; `eval` "
-          "scores more",
-          kMostClasses, facts_.num_classes);
-    }
-    std::filesystem::create_directories(options_.out);
+    std::filesystem::create_directories(
+        task() == models::Task::kSegmentation ? options_.out / kLabelMapFolder : options_.out);
   }
 
   void load() {
@@ -117,6 +112,11 @@ class Predictor {
           [&] { load_weights(network_->storage(), weights.tensors, {.source = weights.source}); });
   }
 
+  // Relative to the output folder.
+  std::string label_map_file(std::size_t image) const {
+    return std::string(kLabelMapFolder) + "/" + names_[image] + ".png";
+  }
+
   // Of this rank's share of the images. Each image's answers begin with one of label -1, whose box
   // is the whole image: it says that the image was read, and its size.
   std::vector<Answer> predict() {
@@ -126,7 +126,8 @@ class Predictor {
     options.rank = communicator_.rank();
     options.num_ranks = communicator_.size();
     options.threads = threads_;
-    const auto loader = Loader::evaluate(*images_, config_.data, options);
+    const DataConfig data = evaluation_data(config_);
+    const auto loader = Loader::evaluate(*images_, data, options);
     models::StepObserver none;
     std::vector<Answer> all;
     for (std::int64_t count = 0; Batch* batch = loader->next(); ++count) {
@@ -162,8 +163,9 @@ class Predictor {
     } else if (task() == models::Task::kSegmentation) {
       const LabelImage labels = read_label_map(plan, batch, n);
       answers = shares_of_classes(labels, sample);
-      write_label_png(base.string() + "-labels.png", labels, voc_palette());
-      picture = overlay_labels(picture, labels, kOpacity);
+      write_label_map(options_.out / label_map_file(static_cast<std::size_t>(sample)), labels,
+                      {network_->num_classes(), facts_.has_background});
+      picture = overlay_labels(picture, labels, {facts_.has_background});
     } else {
       answers = read_classes(plan, batch, n, kLikeliest);
       const Answer& best = answers[0];
@@ -280,7 +282,8 @@ void add_predict(CLI::App& app, const CommandContext& context) {
   verb->add_option("--checkpoint", options->checkpoint,
                    "checkpoint folder, run folder (newest valid one), or HDF5 weight file")
       ->required();
-  verb->add_option("--out", options->out, "folder for predictions.json and the pictures")
+  verb->add_option("--out", options->out,
+                   "folder for predictions.json, the pictures and, in predictions/, label maps")
       ->required();
   verb->callback([=, &context] { run_verb(*options, context); });
 }

@@ -21,13 +21,13 @@ struct PredictOptions {
 // What a network says about one image.
 struct Prediction {
   std::string file, picture;
-  std::string label_map;        // segmentation: palette PNG of class indices
+  std::string label_map;        // segmentation: PNG of class indices
   int width = 0, height = 0;    // of the image
   std::vector<Answer> answers;  // best first
 };
 
 // Predicts on image files spread over the ranks; writes OUT/predictions.json, a picture an image
-// and, for segmentation, a label map an image.
+// and, for segmentation, a label map an image: OUT/predictions/STEM.png.
 // Collective. Errors: those of open_weights, load_weights and reading an image, on all ranks.
 // Returns the predictions in the order of the images, on rank 0.
 std::vector<Prediction> run_predict(const Config& config, const PredictOptions& options,

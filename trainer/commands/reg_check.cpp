@@ -50,8 +50,11 @@ class Subject {
   Subject(const Config& config, int num_classes)
       : config_(config), communicator_(comm::single_communicator()), stream_(comm::Device{}, 1) {
     const auto model = configured_model(config, num_classes);
-    layout_ = make_plan(*model, micro_batch_shape(config, 0, num_channels(config.data.format)), {})
-                  .layout;
+    layout_ =
+        make_plan(*model,
+                  micro_batch_shape(config, config.data.size[0], num_channels(config.data.format)),
+                  {})
+            .layout;
     storage_ = std::make_unique<models::ParameterStorage>(layout_, comm::Device{});
     initialize(*storage_, static_cast<std::uint64_t>(config.train.seed));
     avoid_zeros();

@@ -14,6 +14,7 @@
 #include "trainer/eval/segmentation_eval.h"
 #include "trainer/report/append_file.h"
 #include "trainer/report/text_table.h"
+#include "trainer/tasks/label_maps.h"
 
 namespace trainer {
 namespace {
@@ -111,7 +112,9 @@ Metrics score_labels(const ScoreLabels& options) {
          options.num_classes, kMaxClasses);
   }
   SegmentationConfusion confusion(options.num_classes, options.ignore);
-  for (const fs::path& prediction : files_of(options.predictions)) {
+  const fs::path label_maps = options.predictions / kLabelMapFolder;
+  for (const fs::path& prediction :
+       files_of(fs::is_directory(label_maps) ? label_maps : options.predictions)) {
     add_image(options.labels / prediction.filename(), prediction, confusion);
   }
   std::vector<std::string> names;

@@ -28,8 +28,10 @@ struct ScoreLabels {
 Metrics score_detections(const ScoreDetections& options);
 
 // Every file of `predictions` (but dot files), in byte order, against the file of that name in
-// `labels`. Errors: 64 num_classes out of range; 66 no predictions, or no such label image; 65
-// different sizes, a value >= num_classes (naming file and pixel), or no label image at all.
+// `labels`. Where `predictions` has a folder of that name, as the output of `eval` and `predict`
+// has, the files of that. Errors: 64 num_classes out of range; 66 no predictions, or no such label
+// image; 65 different sizes, a value >= num_classes (naming file and pixel), or no label image at
+// all.
 Metrics score_labels(const ScoreLabels& options);
 
 // For a terminal: every metric with 4 digits, then the classes; undefined ones as "-".

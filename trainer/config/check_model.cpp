@@ -11,7 +11,10 @@ namespace {
 class ModelCheck {
  public:
   explicit ModelCheck(const LoadedConfig& loaded)
-      : loaded_(loaded), model_(loaded.config.model), data_(loaded.config.data) {}
+      : loaded_(loaded),
+        model_(loaded.config.model),
+        data_(loaded.config.data),
+        eval_(loaded.config.eval) {}
 
   std::vector<std::string> run() {
     check_format();
@@ -87,27 +90,37 @@ class ModelCheck {
   }
 
   void check_sizes() {
-    require(data_.size.size() == 1 || dense(), "data.size", "{} takes one size",
-            to_string(model_.name));
-    if (model_.name == ModelName::kCnn) return check_multiple(4, "it pools twice by 2");
-    if (model_.name == ModelName::kRetinanet)
-      return check_multiple(32,
-                            "the pyramid joins levels by factors of 2 down to stride 32, as "
-                            "torchvision pads to 32");
-    if (model_.name != ModelName::kFcn) return;
-    if (model_.head == FcnHead::kDilated) return check_multiple(8, "the backbone's stride is 8");
-    // VGG16 pads its input by 100 and crops, as the paper does, so any size meets.
-    if (model_.backbone != Backbone::kVgg16)
-      check_multiple(32, "its skips meet at strides 8, 16 and 32");
+    check_sizes("data.size", data_.size);
+    if (eval_.size.empty() || eval_.size == data_.size) return;
+    check_sizes("eval.size", eval_.size);
+    require(data_.resize != Resize::kNone, "eval.size",
+            "with data.resize none all images have data.size; remove it");
+    const bool fixed = model_.name == ModelName::kMlp || model_.name == ModelName::kCnn;
+    require(!fixed, "eval.size",
+            "{} has linear layers for data.size {} only", to_string(model_.name),
+            print_value(data_.size));
   }
 
-  void check_multiple(int unit, const char* why) {
-    const auto up = [&](int side) { return (side + unit - 1) / unit * unit; };
-    for (const InputSize& size : data_.size) {
-      const InputSize near{up(size.height), up(size.width)};
-      require(size == near, "data.size", "{} must be multiples of {} for {} ({}); nearest {}",
-              print_value(size), unit, to_string(model_.name), why, print_value(near));
-    }
+  void check_sizes(const char* key, const std::vector<InputSize>& sizes) {
+    require(sizes.size() == 1 || dense(), key, "{} takes one size", to_string(model_.name));
+    const auto multiple = [&](int unit, const char* why) {
+      const auto up = [&](int side) { return (side + unit - 1) / unit * unit; };
+      for (const InputSize& size : sizes) {
+        const InputSize near{up(size.height), up(size.width)};
+        require(size == near, key, "{} must be multiples of {} for {} ({}); nearest {}",
+                print_value(size), unit, to_string(model_.name), why, print_value(near));
+      }
+    };
+    if (model_.name == ModelName::kCnn) return multiple(4, "it pools twice by 2");
+    if (model_.name == ModelName::kRetinanet)
+      return multiple(32,
+                      "the pyramid joins levels by factors of 2 down to stride 32, as torchvision "
+                      "pads to 32");
+    if (model_.name != ModelName::kFcn) return;
+    if (model_.head == FcnHead::kDilated) return multiple(8, "the backbone's stride is 8");
+    // VGG16 pads its input by 100 and crops, as the paper does, so any size meets.
+    if (model_.backbone != Backbone::kVgg16)
+      multiple(32, "its skips meet at strides 8, 16 and 32");
   }
 
   void check_classes() {
@@ -158,6 +171,7 @@ class ModelCheck {
   const LoadedConfig& loaded_;
   const ModelConfig& model_;
   const DataConfig& data_;
+  const EvalConfig& eval_;
   std::vector<std::string> problems_;
 };
 

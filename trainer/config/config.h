@@ -59,7 +59,7 @@ struct DataConfig {
   std::string root = ".";                     // relative to the working directory
   std::map<std::string, SplitConfig> splits;  // keys data.train, data.val, data.test, ...
   std::vector<std::string> classes;           // without background
-  std::vector<std::string> only;              // classifiers: names of the classes kept, empty = all
+  std::vector<std::string> only;              // names of the classes kept, empty = all
   int ignore = 255;                           // label maps: neither trained nor scored
   LabelMap label_map = LabelMap::kContiguous;
   std::vector<InputSize> size{{512, 512}};  // shape buckets; resolved for mnist: 28x28
@@ -182,6 +182,7 @@ struct EvalConfig {
   double nms = 0.5;      // IoU
   int detections = 300;  // an image
   EvalWeights weights = EvalWeights::kRaw;
+  std::vector<InputSize> size;  // shape buckets, of predictions too; empty: data.size
   bool operator==(const EvalConfig&) const = default;
 };
 

@@ -12,8 +12,10 @@ const Applies kLabelMaps{"fcn", has_label_maps};
 const Applies kBoxes{"retinanet", has_boxes};
 const Applies kDense{"retinanet, fcn",
                      [](const Config& c) { return has_boxes(c) || has_label_maps(c); }};
-const Applies kClassified{"mlp, cnn, classifier",
-                          [](const Config& c) { return !has_boxes(c) && !has_label_maps(c); }};
+const Applies kNamed{"mlp, cnn, classifier and data.format coco", [](const Config& c) {
+                       return (!has_boxes(c) && !has_label_maps(c)) ||
+                              c.data.format == DataFormat::kCoco;
+                     }};
 const Applies kCrop{"resize: crop", [](const Config& c) { return c.data.resize == Resize::kCrop; }};
 
 std::vector<Row<Config>> input_rows() {
@@ -26,7 +28,9 @@ std::vector<Row<Config>> input_rows() {
       RIDGELINE_ROW(Config, data.classes, .cls = kIdentity,
                     .meaning = "class names without background, where the format has none"),
       RIDGELINE_ROW(Config, data.only, .cls = kIdentity,
-                    .meaning = "names of the classes kept; empty: all", .applies = kClassified),
+                    .meaning = "names of the classes kept, with coco numbered in this order; "
+                               "empty: all",
+                    .applies = kNamed),
       RIDGELINE_ROW(Config, data.ignore, .cls = kIdentity,
                     .meaning = "label value that is neither trained nor scored",
                     .limits = {.low = 0, .high = 65535}, .applies = kLabelMaps),

@@ -56,6 +56,10 @@ std::vector<Row<Config>> runtime_rows() {
       RIDGELINE_ROW(Config, eval.detections, .meaning = "most detections an image",
                     .limits = {.low = 1, .high = 10000}, .applies = kBoxes),
       RIDGELINE_ROW(Config, eval.weights, .meaning = "evaluate the raw weights or their average"),
+      RIDGELINE_ROW(Config, eval.size,
+                    .meaning = "input height and width for evaluation and prediction, pixels; "
+                               "several are shape buckets; []: data.size",
+                    .limits = {.low = 1, .high = 8192, .max_items = 16}),
       RIDGELINE_ROW(Config, log.every_steps, .meaning = "steps between lines of the log",
                     .limits = {.low = 1, .high = 1e12}),
   };

@@ -129,7 +129,7 @@ void read_value(const Node& node, const Limits& limits, std::vector<InputSize>& 
     return InputSize{sides[0], sides[1]};
   };
   const bool is_list =
-      node.kind == Kind::kList && !node.items.empty() && node.items[0].kind == Kind::kList;
+      node.kind == Kind::kList && (node.items.empty() || node.items[0].kind == Kind::kList);
   if (!is_list) {
     value = {read_size(node)};
     return;

@@ -29,8 +29,8 @@ Augmentation draw_augmentation(const DataConfig& config, std::uint64_t seed, con
 Geometry augmented_geometry(const DataConfig& config, const Augmentation& augmentation,
                             Size original, Size network);
 
-// Without augmentation. crop: classifiers see the centre; what predicts places (boxes, label maps)
-// must see the whole image, so it is fitted.
+// Without augmentation, for an input of eval.size. crop: classifiers see the centre; what predicts
+// places (boxes, label maps) must see the whole image, so it is fitted.
 Geometry evaluation_geometry(const DataConfig& config, bool classifier, Size original,
                              Size network);
 

@@ -5,6 +5,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "trainer/data/dataset_files.h"
 #include "trainer/data/formats.h"
 
@@ -27,13 +29,14 @@ class CocoDataset : public Dataset {
 
  private:
   void read_categories(const FormatInput& input);
+  void keep_categories(const std::vector<std::string>& names);
   void read_images(const FormatInput& input);
   void read_objects();
   bool add_image(const CocoImage& image, const std::string& folder, FolderIndex& files);
 
   CocoAnnotations file_;
   std::vector<Sample> samples_;
-  std::unordered_map<std::int64_t, int> label_of_category_;
+  std::unordered_map<std::int64_t, int> label_of_category_;  // 0: not kept
   std::unordered_map<std::int64_t, std::size_t> sample_of_image_;
   std::unordered_set<std::int64_t> left_out_;  // images beyond the limit, or that are not there
 };
@@ -48,6 +51,7 @@ CocoDataset::CocoDataset(const FormatInput& input) {
   read_objects();
   Fingerprint fingerprint;
   fingerprint.add_file(source_);
+  for (const std::string& name : input.config.only) fingerprint.add(name);
   for (const Sample& sample : samples_) fingerprint.add(sample);
   fingerprint_ = fingerprint.value();
 }
@@ -55,6 +59,10 @@ CocoDataset::CocoDataset(const FormatInput& input) {
 void CocoDataset::read_categories(const FormatInput& input) {
   std::ranges::stable_sort(file_.categories, {}, &CocoCategory::id);
   const bool ids = input.config.label_map == LabelMap::kIds;
+  if (ids && !input.config.only.empty())
+    comm::fail(comm::ExitCode::kConfig,
+               "data.only numbers its classes from 1, data.label_map ids by category id; remove "
+               "one of them");
   if (input.config.label_map == LabelMap::kCityscapes)
     comm::fail(comm::ExitCode::kConfig,
                "data.label_map cityscapes is for data.format masks; use contiguous or ids");
@@ -82,6 +90,27 @@ void CocoDataset::read_categories(const FormatInput& input) {
     comm::fail(comm::ExitCode::kConfig,
                "data.classes differs from the categories of {}; remove it, the file names them",
                source_);
+  if (!input.config.only.empty()) keep_categories(input.config.only);
+}
+
+// Numbers them in the order of `names`; what is not among them is as if nobody had annotated it.
+void CocoDataset::keep_categories(const std::vector<std::string>& names) {
+  std::vector<CocoCategory> kept;
+  for (auto& [category, label] : label_of_category_) label = 0;
+  for (const std::string& name : names) {
+    const auto found = std::ranges::find(file_.categories, name, &CocoCategory::name);
+    if (found == file_.categories.end())
+      comm::fail(comm::ExitCode::kConfig, "data.only: {} is no category of {}, which has {}",
+                 trainer::quoted(name), source_,
+                 trainer::quoted(fmt::format("{}", fmt::join(class_names_, ", "))));
+    if (std::ranges::find(kept, found->id, &CocoCategory::id) != kept.end())
+      comm::fail(comm::ExitCode::kConfig, "data.only: {} is given twice", trainer::quoted(name));
+    kept.push_back(*found);
+    label_of_category_[found->id] = static_cast<int>(kept.size());
+  }
+  number_classes(names, true);
+  for (std::size_t k = 0; k < kept.size(); ++k) category_ids_[k] = kept[k].id;
+  file_.categories = std::move(kept);
 }
 
 bool CocoDataset::add_image(const CocoImage& image, const std::string& folder, FolderIndex& files) {
@@ -154,6 +183,7 @@ void CocoDataset::read_objects() {
                      fmt::format("there is no category {}", annotation.category_id));
       continue;
     }
+    if (label->second == 0) continue;
     if (!annotation_ids.insert(annotation.id).second) {
       anomalies_.add(AnomalyKind::kDuplicateId, where, "its id is used before");
       continue;

@@ -26,8 +26,9 @@ class PngEncoder {
 
   struct Picture {
     int width, height;
-    const std::uint8_t* pixels;
-    std::span<const png_color> palette;  // empty: RGB
+    int color_type, bit_depth;
+    std::span<const std::uint8_t> bytes;  // rows without gaps
+    std::span<const png_color> palette = {};
   };
 
   std::vector<std::uint8_t> encode(const Picture& picture) {
@@ -40,17 +41,16 @@ class PngEncoder {
 
  private:
   void write(const Picture& picture) {
-    const bool indexed = !picture.palette.empty();
     png_set_write_fn(png_, this, on_write, nullptr);
     png_set_IHDR(png_, info_, static_cast<png_uint_32>(picture.width),
-                 static_cast<png_uint_32>(picture.height), 8,
-                 indexed ? PNG_COLOR_TYPE_PALETTE : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-    if (indexed)
+                 static_cast<png_uint_32>(picture.height), picture.bit_depth, picture.color_type,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    if (!picture.palette.empty())
       png_set_PLTE(png_, info_, picture.palette.data(), static_cast<int>(picture.palette.size()));
     png_write_info(png_, info_);
-    const std::size_t row_bytes = static_cast<std::size_t>(picture.width) * (indexed ? 1 : 3);
-    for (int y = 0; y < picture.height; ++y) png_write_row(png_, picture.pixels + y * row_bytes);
+    const std::size_t row_bytes = picture.bytes.size() / static_cast<std::size_t>(picture.height);
+    for (int y = 0; y < picture.height; ++y)
+      png_write_row(png_, picture.bytes.data() + static_cast<std::size_t>(y) * row_bytes);
     png_write_end(png_, info_);
   }
 
@@ -77,20 +77,30 @@ class PngEncoder {
 std::vector<std::uint8_t> encode_png(const Image& image) {
   REQUIRE(image.rgb.size() == std::size_t{3} * image.width * image.height, "{} bytes for {} x {}",
           image.rgb.size(), image.width, image.height);
-  return PngEncoder().encode({image.width, image.height, image.rgb.data(), {}});
+  return PngEncoder().encode({image.width, image.height, PNG_COLOR_TYPE_RGB, 8, image.rgb});
 }
 
 std::vector<std::uint8_t> encode_label_png(const LabelImage& labels, std::span<const Rgb> palette) {
-  REQUIRE(!palette.empty() && palette.size() <= 256, "a palette of {}", palette.size());
-  std::vector<std::uint8_t> pixels(labels.pixels.begin(), labels.pixels.end());
-  REQUIRE(pixels.size() == static_cast<std::size_t>(labels.width) * labels.height,
-          "{} pixels for {} x {}", pixels.size(), labels.width, labels.height);
+  REQUIRE(palette.size() <= 256, "a palette of {}", palette.size());
+  REQUIRE(labels.pixels.size() == static_cast<std::size_t>(labels.width) * labels.height,
+          "{} pixels for {} x {}", labels.pixels.size(), labels.width, labels.height);
+  std::vector<std::uint8_t> bytes;
+  if (palette.empty()) {
+    bytes.reserve(2 * labels.pixels.size());
+    for (const std::uint16_t label : labels.pixels) {  // PNG is big-endian
+      bytes.push_back(static_cast<std::uint8_t>(label >> 8));
+      bytes.push_back(static_cast<std::uint8_t>(label & 255));
+    }
+    return PngEncoder().encode({labels.width, labels.height, PNG_COLOR_TYPE_GRAY, 16, bytes});
+  }
   REQUIRE(std::ranges::all_of(labels.pixels,
                               [&](int v) { return v < static_cast<int>(palette.size()); }),
           "a label beyond the palette of {}", palette.size());
+  bytes.assign(labels.pixels.begin(), labels.pixels.end());
   std::vector<png_color> colors;
   for (const Rgb& color : palette) colors.push_back({color.r, color.g, color.b});
-  return PngEncoder().encode({labels.width, labels.height, pixels.data(), colors});
+  return PngEncoder().encode(
+      {labels.width, labels.height, PNG_COLOR_TYPE_PALETTE, 8, bytes, colors});
 }
 
 }  // namespace trainer

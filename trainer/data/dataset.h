@@ -97,7 +97,7 @@ class Dataset {
   void number_classes(std::vector<std::string> names, bool has_background);
 
   std::vector<std::string> class_names_;
-  std::vector<std::int64_t> category_ids_;  // of class_names_, ascending
+  std::vector<std::int64_t> category_ids_;  // of class_names_
   std::vector<int> class_labels_;           // index of each of class_names_
   int num_classes_ = 0;
   bool has_background_ = true;

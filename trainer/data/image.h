@@ -104,7 +104,7 @@ struct Rgb {
 const std::vector<Rgb>& voc_palette();
 
 std::vector<std::uint8_t> encode_png(const Image& image);
-// 8-bit palette PNG; REQUIRES: every pixel < palette.size() <= 256.
+// 8-bit palette PNG; REQUIRES: every pixel < palette.size() <= 256. Without a palette 16-bit gray.
 std::vector<std::uint8_t> encode_label_png(const LabelImage& labels, std::span<const Rgb> palette);
 
 // Errors: 74.

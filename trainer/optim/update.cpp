@@ -16,17 +16,25 @@ RIDGELINE_HD inline float quotient(float a, float b) { return b == 0.0f ? 0.0f :
 
 // A rule turns (w, g) into the new w; `i` indexes its state inside the shard. `metric` is what L1's
 // threshold is multiplied with: lr, or lr / sqrt(v) where the rule scales each element.
+// What is the same for all elements is a template's argument: a branch keeps a loop from being a
+// vector.
+struct PlainSgd {
+  RIDGELINE_HD float apply(std::int64_t, float w, float g, const Segment& s, float& metric) const {
+    metric = s.lr;
+    return w - s.lr * g;
+  }
+};
+
+template <bool kNesterov>
 struct Sgd {
   float* momentum;
   float mu;
-  bool nesterov;
   RIDGELINE_HD float apply(std::int64_t i, float w, float g, const Segment& s,
                            float& metric) const {
     metric = s.lr;
-    if (mu == 0.0f) return w - s.lr * g;
     const float b = mu * momentum[i] + g;
     momentum[i] = b;
-    return w - s.lr * (nesterov ? g + mu * b : b);
+    return w - s.lr * (kNesterov ? g + mu * b : b);
   }
 };
 
@@ -71,6 +79,7 @@ struct Adagrad {
   }
 };
 
+template <bool kMomentum>
 struct RmsProp {
   float *square, *momentum;
   float alpha, rest, eps, mu;  // rest: 1 - alpha
@@ -79,7 +88,7 @@ struct RmsProp {
     square[i] = square[i] * alpha + rest * g * g;
     const float average = std::sqrt(square[i]) + eps;
     metric = quotient(s.lr, average);
-    if (mu == 0.0f) return w - s.lr * quotient(g, average);
+    if constexpr (!kMomentum) return w - s.lr * quotient(g, average);
     momentum[i] = mu * momentum[i] + quotient(g, average);
     return w - s.lr * momentum[i];
   }
@@ -123,15 +132,18 @@ struct UpdateBlock {
     }
     if (!measures) return check(begin, s, sums[block]);
     Lanes gradient, weight, update, zeros;
-    for (std::int64_t i = begin; i < begin + models::kBlockElements; i += comm::kReduceLanes) {
+    for (std::int64_t i = begin; i < begin + models::kBlockElements; i += kChunk) {
       Elements e;
       move(i, s, e);
-      for (std::int64_t l = 0; l < comm::kReduceLanes; ++l) {
-        const double change = double{e.value[l]} - e.old[l];
-        gradient.lane[l] += double{e.raw[l]} * e.raw[l];
-        weight.lane[l] += double{e.old[l]} * e.old[l];
-        update.lane[l] += change * change;
-        zeros.lane[l] += e.value[l] == 0.0f ? 1.0 : 0.0;
+      for (std::int64_t k = 0; k < kChunk; k += comm::kReduceLanes) {
+        for (std::int64_t l = 0; l < comm::kReduceLanes; ++l) {
+          const float old = e.old[k + l], raw = e.raw[k + l], value = e.value[k + l];
+          const double change = double{value} - old;
+          gradient.lane[l] += double{raw} * raw;
+          weight.lane[l] += double{old} * old;
+          update.lane[l] += change * change;
+          zeros.lane[l] += value == 0.0f ? 1.0 : 0.0;
+        }
       }
     }
     sums[block] = {gradient.total(), weight.total(), update.total(), zeros.total()};
@@ -139,44 +151,42 @@ struct UpdateBlock {
 
   // Without sums: gradient and weights are finite, or not. 0 x is NaN where x is not.
   RIDGELINE_HD void check(std::int64_t begin, const Segment& s, BlockSums& sum) const {
-    float trace[comm::kReduceLanes] = {};
-    for (std::int64_t i = begin; i < begin + models::kBlockElements; i += comm::kReduceLanes) {
+    float trace[kChunk] = {};
+    for (std::int64_t i = begin; i < begin + models::kBlockElements; i += kChunk) {
       Elements e;
       move(i, s, e);
-      for (std::int64_t l = 0; l < comm::kReduceLanes; ++l) {
-        trace[l] += 0.0f * e.raw[l] + 0.0f * e.value[l];
-      }
+      for (std::int64_t k = 0; k < kChunk; ++k) trace[k] += 0.0f * e.raw[k] + 0.0f * e.value[k];
     }
     sum = {};
     for (const float lane : trace) sum.gradient += lane;
   }
 
+  static constexpr std::int64_t kChunk = 128;  // long loops, yet all stays in the first cache
   struct Elements {
-    float old[comm::kReduceLanes], raw[comm::kReduceLanes], value[comm::kReduceLanes];
+    float old[kChunk], raw[kChunk], value[kChunk];
   };
 
-  // kReduceLanes elements from i on. Loops without branches, which the compiler turns into vectors.
+  // The kChunk elements from i on. Loops without branches, which the compiler turns into vectors.
   RIDGELINE_HD void move(std::int64_t i, const Segment& s, Elements& e) const {
-    constexpr std::int64_t kCount = comm::kReduceLanes;
-    float metric[kCount];
-    for (std::int64_t l = 0; l < kCount; ++l) {
-      e.old[l] = w[i + l];
-      e.raw[l] = g[i + l] * scale + s.loss_decay * e.old[l];
+    float metric[kChunk];
+    for (std::int64_t k = 0; k < kChunk; ++k) {
+      e.old[k] = w[i + k];
+      e.raw[k] = g[i + k] * scale + s.loss_decay * e.old[k];
     }
-    for (std::int64_t l = 0; l < kCount; ++l) {
-      const float d = e.raw[l] * clip + s.coupled_decay * e.old[l];
-      e.value[l] = rule.apply(i + l, e.old[l] * (1.0f - s.decoupled_decay), d, s, metric[l]);
+    for (std::int64_t k = 0; k < kChunk; ++k) {
+      const float d = e.raw[k] * clip + s.coupled_decay * e.old[k];
+      e.value[k] = rule.apply(i + k, e.old[k] * (1.0f - s.decoupled_decay), d, s, metric[k]);
     }
     if (s.soft_threshold > 0.0f) {
-      for (std::int64_t l = 0; l < kCount; ++l) {
-        const float shrunk = std::fabs(e.value[l]) - metric[l] * s.soft_threshold;
-        e.value[l] = shrunk > 0.0f ? std::copysign(shrunk, e.value[l]) : 0.0f;
+      for (std::int64_t k = 0; k < kChunk; ++k) {
+        const float shrunk = std::fabs(e.value[k]) - metric[k] * s.soft_threshold;
+        e.value[k] = shrunk > 0.0f ? std::copysign(shrunk, e.value[k]) : 0.0f;
       }
     }
-    for (std::int64_t l = 0; l < kCount; ++l) w[i + l] = e.value[l];
+    for (std::int64_t k = 0; k < kChunk; ++k) w[i + k] = e.value[k];
     if (!ema) return;
-    for (std::int64_t l = 0; l < kCount; ++l) {
-      ema[i + l] = ema_decay * ema[i + l] + (1.0f - ema_decay) * e.value[l];
+    for (std::int64_t k = 0; k < kChunk; ++k) {
+      ema[i + k] = ema_decay * ema[i + k] + (1.0f - ema_decay) * e.value[k];
     }
   }
 };
@@ -237,7 +247,11 @@ void update_shard(comm::StreamView stream, const ShardView& shard,
   // 1 - beta is rounded once, as PyTorch does: 1.0f - 0.999f is off by 5e-5 of itself.
   switch (o.name) {
     case OptimizerName::kSgd:
-      return run(stream, shard, segments, scalars, sums, Sgd{shard.state1, mu, o.nesterov});
+      if (mu == 0.0f) return run(stream, shard, segments, scalars, sums, PlainSgd{});
+      if (o.nesterov) {
+        return run(stream, shard, segments, scalars, sums, Sgd<true>{shard.state1, mu});
+      }
+      return run(stream, shard, segments, scalars, sums, Sgd<false>{shard.state1, mu});
     case OptimizerName::kLars:
       return run(stream, shard, segments, scalars, sums, Lars{shard.state1, mu});
     case OptimizerName::kAdam:
@@ -249,10 +263,15 @@ void update_shard(comm::StreamView stream, const ShardView& shard,
                       static_cast<float>(std::sqrt(1.0 - std::pow(o.betas[1], t)))});
     case OptimizerName::kAdagrad:
       return run(stream, shard, segments, scalars, sums, Adagrad{shard.state1, eps});
-    case OptimizerName::kRmsprop:
+    case OptimizerName::kRmsprop: {
+      const auto alpha = static_cast<float>(o.alpha), rest = static_cast<float>(1.0 - o.alpha);
+      if (mu == 0.0f) {
+        return run(stream, shard, segments, scalars, sums,
+                   RmsProp<false>{shard.state1, nullptr, alpha, rest, eps, 0.0f});
+      }
       return run(stream, shard, segments, scalars, sums,
-                 RmsProp{shard.state1, shard.state2, static_cast<float>(o.alpha),
-                         static_cast<float>(1.0 - o.alpha), eps, mu});
+                 RmsProp<true>{shard.state1, shard.state2, alpha, rest, eps, mu});
+    }
   }
 }
 

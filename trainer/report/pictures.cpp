@@ -118,17 +118,27 @@ void draw_boxes(Image& image, std::span<const DrawnBox> boxes) {
   image = std::move(canvas).take();
 }
 
-Image overlay_labels(const Image& image, const LabelImage& labels, double opacity, int ignore) {
+const std::vector<Rgb>& label_colors(bool has_background) {
+  static const std::vector<Rgb> shifted = [] {
+    std::vector<Rgb> colors(voc_palette().begin() + 1, voc_palette().end());
+    colors.insert(colors.end() - 1, kGray);  // "void" stays at 255
+    return colors;
+  }();
+  return has_background ? voc_palette() : shifted;
+}
+
+Image overlay_labels(const Image& image, const LabelImage& labels, const OverlayStyle& style) {
   REQUIRE(image.width == labels.width && image.height == labels.height,
           "image {} x {}, labels {} x {}", image.width, image.height, labels.width, labels.height);
+  const double opacity = style.opacity;
   REQUIRE(opacity >= 0 && opacity <= 1, "opacity {}", opacity);
-  const std::vector<Rgb>& palette = voc_palette();
+  const std::vector<Rgb>& palette = label_colors(style.has_background);
   Image result = image;
   for (std::size_t i = 0; i < labels.pixels.size(); ++i) {
     const int label = labels.pixels[i];
-    if (label == 0) continue;
+    if (label == 0 && style.has_background) continue;
     const Rgb color =
-        label == ignore ? kWhite : palette[static_cast<std::size_t>(label) % palette.size()];
+        label == style.ignore ? kWhite : palette[static_cast<std::size_t>(label) % palette.size()];
     const std::array<std::uint8_t, 3> rgb = {color.r, color.g, color.b};
     for (std::size_t c = 0; c < rgb.size(); ++c) {
       std::uint8_t& value = result.rgb[3 * i + c];
@@ -146,10 +156,11 @@ std::vector<LegendEntry> class_legend(const Dataset& dataset) {
   return entries;
 }
 
-std::vector<LegendEntry> label_map_legend(const std::vector<std::string>& class_names) {
+std::vector<LegendEntry> label_map_legend(const std::vector<std::string>& class_names,
+                                          bool has_background) {
   std::vector<LegendEntry> entries;
   for (std::size_t k = 0; k < std::min(class_names.size(), kLegendEntries); ++k) {
-    entries.push_back({voc_palette()[k], class_names[k]});
+    entries.push_back({label_colors(has_background)[k], class_names[k]});
   }
   return entries;
 }

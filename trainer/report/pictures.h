@@ -24,10 +24,18 @@ struct DrawnBox {
 // Later boxes lie on top; ground truth on top of predictions.
 void draw_boxes(Image& image, std::span<const DrawnBox> boxes);
 
-// Class indices blended over the image in VOC colours. Background (0) stays clear, `ignore` is
-// white. REQUIRES: equal sizes, 0 <= opacity <= 1.
-Image overlay_labels(const Image& image, const LabelImage& labels, double opacity,
-                     int ignore = 255);
+// Colours of class indices in label maps: VOC's, whose first is the black of the background; with
+// no background each class has that of the next.
+const std::vector<Rgb>& label_colors(bool has_background);
+
+struct OverlayStyle {
+  bool has_background = true;  // class 0 stays clear
+  int ignore = -1;             // this label is white; -1: none
+  double opacity = 0.55;
+};
+
+// Class indices blended over the image. REQUIRES: equal sizes, 0 <= opacity <= 1.
+Image overlay_labels(const Image& image, const LabelImage& labels, const OverlayStyle& style);
 
 // Planar (3, H, W) network input back to a picture: round(255 * clamp(x * std + mean)).
 Image denormalise(std::span<const float> planar, int width, int height,
@@ -52,7 +60,8 @@ struct LegendEntry {
 
 // The first dozen classes in the colours of draw_boxes, or of overlay_labels.
 std::vector<LegendEntry> class_legend(const Dataset& dataset);
-std::vector<LegendEntry> label_map_legend(const std::vector<std::string>& class_names);
+std::vector<LegendEntry> label_map_legend(const std::vector<std::string>& class_names,
+                                          bool has_background);
 
 struct GridStyle {
   int columns = 4;

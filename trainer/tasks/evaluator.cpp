@@ -3,14 +3,14 @@
 namespace trainer {
 
 std::unique_ptr<Evaluator> make_evaluator(models::Task task, const Config& config,
-                                          const Dataset& dataset, int num_classes) {
+                                          const Dataset& dataset, const EvaluatorOptions& options) {
   switch (task) {
     case models::Task::kDetection:
       return make_detection_evaluator(config, dataset);
     case models::Task::kSegmentation:
-      return make_segmentation_evaluator(dataset, num_classes);
+      return make_segmentation_evaluator(dataset, options);
     case models::Task::kClassification:
-      return make_classification_evaluator(dataset, num_classes);
+      return make_classification_evaluator(dataset, options.num_classes);
   }
   REQUIRE(false, "task {}", static_cast<int>(task));
   return nullptr;

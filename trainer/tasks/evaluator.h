@@ -20,7 +20,7 @@ namespace trainer {
 class Evaluator {
  public:
   virtual ~Evaluator() = default;
-  // Image n of a batch whose plan has just run. Errors: what reading its ground truth throws.
+  // Image n of a batch whose plan has just run. Errors: what reading its ground truth throws; kIo.
   virtual void add(const models::Executable& plan, const Batch& batch, int n) = 0;
   // Brings together on rank 0 what the ranks added. Collective.
   virtual void gather(comm::Communicator& communicator) = 0;
@@ -32,11 +32,18 @@ class Evaluator {
   virtual Image picture() const = 0;
 };
 
-// REQUIRES: the dataset outlives the evaluator. `num_classes`: of the model.
+// What evaluators know of the model and of the run.
+struct EvaluatorOptions {
+  int num_classes = 0;               // of the model
+  std::filesystem::path label_maps;  // where `add` writes each predicted label map; empty: nowhere
+};
+
+// REQUIRES: the dataset outlives the evaluator.
 std::unique_ptr<Evaluator> make_evaluator(models::Task task, const Config& config,
-                                          const Dataset& dataset, int num_classes);
+                                          const Dataset& dataset, const EvaluatorOptions& options);
 std::unique_ptr<Evaluator> make_detection_evaluator(const Config& config, const Dataset& dataset);
-std::unique_ptr<Evaluator> make_segmentation_evaluator(const Dataset& dataset, int num_classes);
+std::unique_ptr<Evaluator> make_segmentation_evaluator(const Dataset& dataset,
+                                                       const EvaluatorOptions& options);
 std::unique_ptr<Evaluator> make_classification_evaluator(const Dataset& dataset, int num_classes);
 
 // Of the classes 0..num_classes-1; the number where the data name none.

@@ -12,17 +12,20 @@
 #include "trainer/report/pictures.h"
 #include "trainer/tasks/answer.h"
 #include "trainer/tasks/evaluator.h"
+#include "trainer/tasks/label_maps.h"
 
 namespace trainer {
 namespace {
 
 constexpr std::int64_t kImages = 6;
-constexpr double kOpacity = 0.55;
 
 class SegmentationEvaluator final : public Evaluator {
  public:
-  SegmentationEvaluator(const Dataset& dataset, int num_classes)
-      : dataset_(dataset), confusion_(num_classes, dataset.ignore()) {
+  SegmentationEvaluator(const Dataset& dataset, const EvaluatorOptions& options)
+      : dataset_(dataset),
+        confusion_(options.num_classes, dataset.ignore()),
+        label_maps_(options.label_maps) {
+    if (!label_maps_.empty()) file_names_ = unique_stems(dataset);
     for (const std::int64_t sample : spread_indices(dataset.size(), kImages)) shown_[sample] = {};
   }
 
@@ -35,6 +38,10 @@ class SegmentationEvaluator final : public Evaluator {
       comm::fail(comm::ExitCode::kData, "{}: label {} at pixel {}, {}; the model has {} classes",
                  dataset_.sample(sample).name, truth.pixels[static_cast<std::size_t>(wrong)],
                  wrong % truth.width, wrong / truth.width, confusion_.num_classes());
+    }
+    if (!label_maps_.empty()) {
+      write_label_map(label_maps_ / (file_names_[static_cast<std::size_t>(sample)] + ".png"),
+                      predicted, {confusion_.num_classes(), dataset_.has_background()});
     }
     const auto shown = shown_.find(sample);
     if (shown != shown_.end()) shown->second = std::move(predicted.pixels);
@@ -66,17 +73,18 @@ class SegmentationEvaluator final : public Evaluator {
   }
 
   Image picture() const override {
+    const bool background = dataset_.has_background();
     std::vector<Tile> tiles;
     for (const auto& [sample, pixels] : shown_) {
       const Image image = dataset_.image(sample).image;
       tiles.push_back({image, dataset_.sample(sample).name});
       tiles.push_back(
-          {overlay_labels(image, dataset_.label_map(sample), kOpacity, dataset_.ignore()),
+          {overlay_labels(image, dataset_.label_map(sample), {background, dataset_.ignore()}),
            "ground truth"});
       tiles.push_back(
-          {overlay_labels(image, {image.width, image.height, pixels}, kOpacity), "prediction"});
+          {overlay_labels(image, {image.width, image.height, pixels}, {background}), "prediction"});
     }
-    return draw_grid(tiles, {6, "Predictions", label_map_legend(names())});
+    return draw_grid(tiles, {6, "Predictions", label_map_legend(names(), background)});
   }
 
  private:
@@ -99,13 +107,17 @@ class SegmentationEvaluator final : public Evaluator {
 
   const Dataset& dataset_;
   SegmentationConfusion confusion_;
+  // Predicted label maps: their folder (empty: not written) and their names by sample.
+  std::filesystem::path label_maps_;
+  std::vector<std::string> file_names_;
   std::map<std::int64_t, std::vector<std::uint16_t>> shown_;  // predictions, by sample
 };
 
 }  // namespace
 
-std::unique_ptr<Evaluator> make_segmentation_evaluator(const Dataset& dataset, int num_classes) {
-  return std::make_unique<SegmentationEvaluator>(dataset, num_classes);
+std::unique_ptr<Evaluator> make_segmentation_evaluator(const Dataset& dataset,
+                                                       const EvaluatorOptions& options) {
+  return std::make_unique<SegmentationEvaluator>(dataset, options);
 }
 
 }  // namespace trainer

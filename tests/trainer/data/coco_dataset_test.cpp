@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/trainer/data/temp_data.h"
@@ -205,6 +206,44 @@ TEST_F(CocoDataset, LabelMapFromMasks) {
   EXPECT_EQ(row(0), (std::vector<int>{0, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(row(2), (std::vector<int>{0, 2, 2, 2, 255, 1, 0, 0}));
   EXPECT_EQ(row(5), std::vector<int>(8, 255));
+}
+
+// As torchvision's references/segmentation does with VOC's 20 classes of COCO's.
+TEST_F(CocoDataset, OnlySomeCategoriesInAnOrderOfOnesOwn) {
+  config_.only = {"dog", "bird"};
+  File file;  // dog at columns 1..4, cat at 4..5, bird at 6..7
+  file.categories += R"(,{"id":4,"name":"bird"})";
+  file.annotations += R"(,{"id":2,"image_id":7,"category_id":2,"bbox":[4,1,2,3],
+      "segmentation":[[4,1,6,1,6,4,4,4]]},
+     {"id":3,"image_id":7,"category_id":4,"bbox":[6,1,2,3],
+      "segmentation":[[6,1,8,1,8,4,6,4]]})";
+  const auto set = open(file, {.boxes = true, .label_map = true});
+  EXPECT_EQ(set->class_names(), config_.only);
+  EXPECT_EQ(set->num_classes(), 3);
+  EXPECT_EQ(set->category_id(1), 9);
+  EXPECT_EQ(set->category_id(2), 4);
+  const LabelImage map = set->label_map(0);
+  EXPECT_EQ(std::vector<int>(map.pixels.begin() + 16, map.pixels.begin() + 24),
+            (std::vector<int>{0, 1, 1, 1, 1, 0, 2, 2}));
+  ASSERT_EQ(set->sample(0).objects.size(), 2u);
+  EXPECT_EQ(set->sample(0).objects[1].label, 2);
+  EXPECT_TRUE(set->anomalies().empty());
+  const CocoAnnotations truth = set->ground_truth();
+  EXPECT_EQ(truth.categories.size(), 2u);
+  EXPECT_EQ(truth.annotations.size(), 2u);
+  const std::uint64_t first = set->fingerprint();
+  config_.only = {"bird", "dog"};
+  EXPECT_NE(open(file)->fingerprint(), first);
+}
+
+TEST_F(CocoDataset, OnlyNamesEachCategoryOnce) {
+  config_.only = {"dog", "doge"};
+  EXPECT_THAT(thrown_by([&] { open({}); }).message, ::testing::HasSubstr("'doge' is no category"));
+  config_.only = {"dog", "dog"};
+  EXPECT_THAT(thrown_by([&] { open({}); }).message, ::testing::HasSubstr("'dog' is given twice"));
+  config_.only = {"dog"};
+  config_.label_map = LabelMap::kIds;
+  EXPECT_EQ(thrown_by([&] { open({}); }).code, 78);
 }
 
 TEST_F(CocoDataset, FingerprintFollowsTheAnnotationsNotThePlace) {

@@ -197,5 +197,12 @@ TEST(CodecPng, WrittenPngsReadBack) {
                ExitCode::kBug, {"palette"});
 }
 
+TEST(CodecPng, LabelsWithoutPaletteAre16Bit) {
+  const LabelImage labels{3, 2, {0, 1, 255, 256, 300, 65535}};
+  const Bytes png = encode_label_png(labels, {});
+  EXPECT_EQ(probe_image(encoded(png)).encoding, "PNG gray 16 bit");
+  EXPECT_EQ(read_label_image(encoded(png)).pixels, labels.pixels);
+}
+
 }  // namespace
 }  // namespace trainer

@@ -1,7 +1,10 @@
 // The counts that the README of each real data set states.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/trainer/data/temp_data.h"
+#include "trainer/config/load.h"
 #include "trainer/data/data_report.h"
 
 namespace trainer {
@@ -75,6 +78,34 @@ TEST_F(RealData, CocoMini) {
     }
   }
   EXPECT_EQ(crowds, 14);
+}
+
+// The categories of references/segmentation/coco_utils.py, in its order. The boxes are those of the
+// file that are of them.
+TEST_F(RealData, CocoWithVocsClasses) {
+  const std::vector<std::int64_t> categories = {0,  5,  2,  16, 9, 44, 6,  3,  17, 62, 21,
+                                                67, 18, 19, 4,  1, 64, 20, 63, 7,  72};
+  DataConfig c = config(DataFormat::kCoco, "coco_mini");
+  c.splits = {{"train", {.images = "images", .annotations = "instances_train.json"}}};
+  const Fields fields{.boxes = true, .label_map = true};
+  const auto all = open_dataset(c, {.fields = fields});
+  c.only = load_config(RIDGELINE_SOURCE_DIR "/configs/fcn_r50_coco.yaml").config.data.only;
+  const auto set = open_dataset(c, {.fields = fields});
+  ASSERT_EQ(set->num_classes(), 21);
+  for (int label = 1; label < 21; ++label)
+    EXPECT_EQ(set->category_id(label), categories[static_cast<std::size_t>(label)]) << label;
+  std::size_t expected = 0, kept = 0;
+  for (std::int64_t i = 0; i < all->size(); ++i) {
+    for (const Object& object : all->sample(i).objects)
+      expected += std::ranges::count(categories, object.category_id) > 0;
+    kept += set->sample(i).objects.size();
+    for (const Object& object : set->sample(i).objects)
+      EXPECT_EQ(categories[static_cast<std::size_t>(object.label)], object.category_id);
+  }
+  EXPECT_EQ(kept, expected);
+  EXPECT_GT(kept, 100u);
+  for (const std::uint16_t label : set->label_map(0).pixels)
+    ASSERT_TRUE(label < 21 || label == 255) << label;
 }
 
 TEST_F(RealData, CocoMiniByIds) {

@@ -64,23 +64,33 @@ Tensors initial(const rapidjson::Document& document) {
   return tensors;
 }
 
-TEST(PyTorch, TenStepsOfEveryRule) {
-  const rapidjson::Document document = read_goldens();
-  const Tensors start = initial(document);
-  for (const auto& [case_name, golden] : document["cases"].GetObject()) {
-    SoloOptimizer solo(setup_of(golden), start);
-    std::int64_t step = 0;
-    for (const auto& factor : golden["lr_factors"].GetArray()) {
-      Tensors gradients;
-      for (const auto& [name, values] : start) {
-        gradients[name] = goldens::values(document["seed"].GetUint64(),
-                                          name + ":gradient:" + std::to_string(step), values.size(),
-                                          formula_of(document["gradient_formula"]));
-      }
-      solo.step(gradients, golden["options"]["lr"].GetDouble() * factor.GetDouble());
-      ++step;
+class PyTorch : public ::testing::Test {
+ protected:
+  // One formula for every tensor at a step; `kind`: "gradient" or "target".
+  Tensors tensors(const std::string& kind, std::int64_t step) const {
+    Tensors result;
+    for (const auto& [name, values] : start_) {
+      result[name] = goldens::values(document_["seed"].GetUint64(),
+                                     name + ":" + kind + ":" + std::to_string(step), values.size(),
+                                     formula_of(document_[(kind + "_formula").c_str()]));
     }
-    ASSERT_EQ(step, document["steps"].GetInt64());
+    return result;
+  }
+  static double lr_of(const rapidjson::Value& golden, std::int64_t step) {
+    return golden["options"]["lr"].GetDouble() *
+           golden["lr_factors"][static_cast<rapidjson::SizeType>(step)].GetDouble();
+  }
+
+  rapidjson::Document document_ = read_goldens();
+  Tensors start_ = initial(document_);
+  std::int64_t num_steps_ = document_["steps"].GetInt64();
+};
+
+TEST_F(PyTorch, TenStepsOfEveryRule) {
+  for (const auto& [case_name, golden] : document_["cases"].GetObject()) {
+    SoloOptimizer solo(setup_of(golden), start_);
+    for (std::int64_t step = 0; step < num_steps_; ++step)
+      solo.step(tensors("gradient", step), lr_of(golden, step));
     for (const auto& [name, values] : golden["parameters"].GetObject()) {
       const auto ours = solo.weights(name.GetString());
       ASSERT_EQ(ours.size(), values.Size());
@@ -95,8 +105,31 @@ TEST(PyTorch, TenStepsOfEveryRule) {
   }
 }
 
+// The gradients are those of the loss, so an error of one step enters all that follow.
+TEST_F(PyTorch, LossesOfTenStepsOfEveryRule) {
+  for (const auto& [case_name, golden] : document_["cases"].GetObject()) {
+    SoloOptimizer solo(setup_of(golden), start_);
+    ASSERT_EQ(golden["losses"].Size(), num_steps_);
+    for (std::int64_t step = 0; step < num_steps_; ++step) {
+      Tensors gradients = tensors("target", step);
+      double loss = 0;
+      for (auto& [name, values] : gradients) {
+        const auto weights = solo.weights(name);
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          const double distance = double{weights[i]} - values[i];
+          loss += 0.5 * distance * distance;
+          values[i] = weights[i] - values[i];
+        }
+      }
+      const double theirs = golden["losses"][static_cast<rapidjson::SizeType>(step)].GetDouble();
+      EXPECT_NEAR(loss, theirs, 1e-6 * theirs) << case_name.GetString() << " step " << step;
+      solo.step(gradients, lr_of(golden, step));
+    }
+  }
+}
+
 // 1 - beta is rounded once: 1.0f - 0.999f would leave every second moment 5e-5 too large.
-TEST(PyTorch, SecondMomentsStartAtOneMinusBeta) {
+TEST_F(PyTorch, SecondMomentsStartAtOneMinusBeta) {
   for (OptimizerName name : {OptimizerName::kAdam, OptimizerName::kRmsprop}) {
     OptimizerSetup setup = sgd(0);
     setup.rule.name = name;

@@ -78,15 +78,42 @@ TEST(DrawBoxes, HugeAndUndefinedBoxesAreHarmless) {
 
 TEST(OverlayLabels, BlendsClassesAndShowsIgnored) {
   const LabelImage labels{.width = 4, .height = 1, .pixels = {0, 1, 255, 15}};
-  const Image image = overlay_labels(plain(4, 1), labels, 0.5);
+  OverlayStyle style{.ignore = 255, .opacity = 0.5};
+  const Image image = overlay_labels(plain(4, 1), labels, style);
   const Canvas canvas(image);
   EXPECT_TRUE(same(canvas.at(0, 0), kGround)) << "background stays";
   EXPECT_TRUE(same(canvas.at(1, 0), {69, 10, 15})) << "aeroplane: (128, 0, 0)";
   EXPECT_TRUE(same(canvas.at(2, 0), {133, 138, 143})) << "ignored: white";
   EXPECT_TRUE(same(canvas.at(3, 0), {101, 74, 79})) << "person: (192, 128, 128)";
-  EXPECT_EQ(overlay_labels(plain(4, 1), labels, 0).rgb, plain(4, 1).rgb);
-  EXPECT_THROW(overlay_labels(plain(4, 2), labels, 0.5), comm::Error);
-  EXPECT_THROW(overlay_labels(plain(4, 1), labels, 1.5), comm::Error);
+  EXPECT_THROW(overlay_labels(plain(4, 2), labels, style), comm::Error);
+  style.opacity = 0;
+  EXPECT_EQ(overlay_labels(plain(4, 1), labels, style).rgb, plain(4, 1).rgb);
+  style.opacity = 1.5;
+  EXPECT_THROW(overlay_labels(plain(4, 1), labels, style), comm::Error);
+}
+
+// Cityscapes' road is class 0.
+TEST(OverlayLabels, EveryClassIsPaintedWhereNoneIsBackground) {
+  const LabelImage labels{.width = 3, .height = 1, .pixels = {0, 18, 255}};
+  const Image image = overlay_labels(plain(3, 1), labels, {false, 255, 1});
+  const Canvas canvas(image);
+  EXPECT_TRUE(same(canvas.at(0, 0), {128, 0, 0}));
+  EXPECT_TRUE(same(canvas.at(1, 0), voc_palette()[19]));
+  EXPECT_TRUE(same(canvas.at(2, 0), kWhite));
+  const auto legend = label_map_legend({"road", "sidewalk"}, false);
+  EXPECT_TRUE(same(legend[0].color, {128, 0, 0}));
+  EXPECT_TRUE(same(legend[1].color, {0, 128, 0}));
+  EXPECT_TRUE(same(label_map_legend({"background", "cat"}, true)[1].color, {128, 0, 0}));
+}
+
+TEST(LabelColors, AreDistinctAndEndWithVoid) {
+  for (const bool background : {true, false}) {
+    const std::vector<Rgb>& colors = label_colors(background);
+    ASSERT_EQ(colors.size(), 256u);
+    EXPECT_TRUE(same(colors[255], {224, 224, 192}));
+    for (std::size_t a = 0; a < 32; ++a)
+      for (std::size_t b = 0; b < a; ++b) EXPECT_FALSE(same(colors[a], colors[b])) << a << b;
+  }
 }
 
 TEST(Denormalise, InvertsTheNormalisation) {
