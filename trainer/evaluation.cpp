@@ -80,10 +80,9 @@ double shared_metric(const Evaluation& evaluation, const std::string& path,
 
 void write_evaluation(const Evaluation& evaluation, const std::filesystem::path& folder,
                       const std::filesystem::path& picture) {
-  std::filesystem::create_directories(folder);
   write_file(folder / "metrics.json", metrics_json(evaluation.metrics));
   evaluation.evaluator->write(folder);
-  std::filesystem::create_directories(picture.parent_path());
+  make_folders(picture.parent_path());
   write_png(picture, evaluation.evaluator->picture());
 }
 

@@ -198,7 +198,9 @@ void Trainer::bucket_needed(int bucket) {
   const double start = now();
   comm::Progress::Waiting waiting(parts_.progress);
   parts_.optimizer.bucket_needed(bucket);
-  seconds_.communication += now() - start;
+  const double waited = now() - start;
+  seconds_.communication += waited;
+  seconds_.compute -= waited;  // which goes on around this call
 }
 
 // A loss that is not finite is caught between forward and backward, before anything is updated. The

@@ -26,7 +26,7 @@ ConfigClass config_class(KeyClass cls) {
 std::vector<ConfigEntry> TrainingRun::identity() const {
   std::vector<ConfigEntry> entries;
   for (const KeyValue& key : key_values(config_)) {
-    entries.push_back({key.key, key.value, config_class(key.cls)});
+    entries.push_back({key.key, key.value, config_class(key.cls), key.is_default});
   }
   entries.push_back({"data (fingerprint)", fmt::format("{:016x}", train_->fingerprint()),
                      ConfigClass::kIdentity});

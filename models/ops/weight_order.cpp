@@ -72,7 +72,7 @@ struct Column {
   std::int64_t place() const { return i * kTile + s * kArea; }
 };
 
-std::int64_t num_tiles(std::int64_t n) { return (n + kTile - 1) / kTile; }
+std::int64_t num_tiles(std::int64_t n, std::int64_t side) { return (n + side - 1) / side; }
 
 }  // namespace
 
@@ -86,44 +86,48 @@ WeightOrder::WeightOrder(const dnnl::memory::desc& order)
   inputs_ = d.dims[first + 1];
   spatial_ = d.dims[first + 2] * d.dims[first + 3];
   const auto& blocking = d.format_desc.blocking;
-  tiled_ = first == 0 && blocking.inner_nblks == 2 && blocking.inner_blks[0] == kTile &&
-           blocking.inner_blks[1] == kTile &&
-           blocking.inner_idxs[0] + blocking.inner_idxs[1] == 1 && blocking.strides[3] == kArea &&
-           blocking.strides[2] == d.dims[3] * kArea;
-  outputs_innermost_ = tiled_ && blocking.inner_idxs[1] == 0;
+  const std::int64_t side = blocking.inner_blks[0], area = side * side;
+  const bool tiled = first == 0 && blocking.inner_nblks == 2 && blocking.inner_blks[1] == side &&
+                     blocking.inner_idxs[0] + blocking.inner_idxs[1] == 1 &&
+                     blocking.strides[3] == area && blocking.strides[2] == d.dims[3] * area;
+  if (!tiled) return;
+  side_ = side;
+  outputs_innermost_ = blocking.inner_idxs[1] == 0;
   output_tile_ = blocking.strides[0];
   input_tile_ = blocking.strides[1];
 }
 
 WeightOrder::Tile WeightOrder::tile(std::int64_t index) const {
-  const std::int64_t o = index / num_tiles(inputs_), i = index % num_tiles(inputs_);
-  return {o * kTile, i * kTile, std::min(kTile, outputs_ - o * kTile),
-          std::min(kTile, inputs_ - i * kTile), o * output_tile_ + i * input_tile_};
+  const std::int64_t o = index / num_tiles(inputs_, side_), i = index % num_tiles(inputs_, side_);
+  return {o * side_, i * side_, std::min(side_, outputs_ - o * side_),
+          std::min(side_, inputs_ - i * side_), o * output_tile_ + i * input_tile_};
 }
 
 template <class Move, class Whole>
 void WeightOrder::for_each(comm::StreamView stream, const float* scale, const Move& move,
                            const Whole& whole) const {
-  if (!tiled_) {
+  if (side_ == 0) {
     return comm::parallel_for(
         stream, outputs_, [&](std::int64_t o) { move_output(o, scale, move); }, 16);
   }
   const auto body = [&](std::int64_t index) {
     const Tile t = tile(index);
-    if (outputs_innermost_ && t.num_outputs == kTile && t.num_inputs == kTile) return whole(t);
+    const bool full = t.num_outputs == kTile && t.num_inputs == kTile;  // one of AVX2 never is
+    if (outputs_innermost_ && full) return whole(t);
     if (spatial_ == 9) {  // a count that the compiler knows
       return move_tile(t, scale, std::integral_constant<std::int64_t, 9>{}, move);
     }
     move_tile(t, scale, spatial_, move);
   };
-  comm::parallel_for(stream, num_tiles(outputs_) * num_tiles(inputs_), body, 8);
+  comm::parallel_for(stream, num_tiles(outputs_, side_) * num_tiles(inputs_, side_), body, 8);
 }
 
 template <class Count, class Move>
 void WeightOrder::move_tile(const Tile& t, const float* scale, Count spatial,
                             const Move& move) const {
-  const std::int64_t output_step = outputs_innermost_ ? 1 : kTile;
-  const std::int64_t input_step = outputs_innermost_ ? kTile : 1;
+  const std::int64_t output_step = outputs_innermost_ ? 1 : side_;
+  const std::int64_t input_step = outputs_innermost_ ? side_ : 1;
+  const std::int64_t area = side_ * side_;
   for (std::int64_t o = 0; o < t.num_outputs; ++o) {
     const float factor = scale ? scale[t.output + o] : 1.0f;
     const std::int64_t plain = ((t.output + o) * inputs_ + t.input) * spatial;
@@ -133,12 +137,12 @@ void WeightOrder::move_tile(const Tile& t, const float* scale, Count spatial,
 #pragma GCC ivdep
         for (std::int64_t i = 0; i < t.num_inputs; ++i) move(plain + i, ordered + i * step, factor);
       };
-      outputs_innermost_ ? sweep(kTile) : sweep(std::integral_constant<std::int64_t, 1>{});
+      outputs_innermost_ ? sweep(side_) : sweep(std::integral_constant<std::int64_t, 1>{});
       continue;
     }
     for (std::int64_t i = 0; i < t.num_inputs; ++i) {
       for (std::int64_t s = 0; s < spatial; ++s) {
-        move(plain + i * spatial + s, ordered + i * input_step + s * kArea, factor);
+        move(plain + i * spatial + s, ordered + i * input_step + s * area, factor);
       }
     }
   }

@@ -27,13 +27,13 @@ class WeightOrder {
   std::int64_t bytes() const { return bytes_; }  // of `ordered`, padding included
 
  private:
-  // 16 x 16 channels, and where they begin in the blocked order.
+  // side x side channels, and where they begin in the blocked order.
   struct Tile {
     std::int64_t output, input, num_outputs, num_inputs, place;
   };
   Tile tile(std::int64_t index) const;
-  // move(plain, ordered, factor) for every element, or whole(tile) for a tile that is full and has
-  // its outputs innermost.
+  // move(plain, ordered, factor) for every element, or whole(tile) for a tile of 16 x 16 that is
+  // full and has its outputs innermost.
   template <class Move, class Whole>
   void for_each(comm::StreamView stream, const float* scale, const Move& move,
                 const Whole& whole) const;
@@ -45,9 +45,9 @@ class WeightOrder {
   dnnl::memory::desc order_;
   std::int64_t outputs_ = 0, inputs_ = 0, spatial_ = 0;  // inputs of a group; spatial: R S
   std::int64_t bytes_ = 0;
-  // Tiles of 16 x 16 channels, each R S times behind each other: all orders of the AVX-512
-  // primitives but those of groups and of very few channels.
-  bool tiled_ = false;
+  // Side of tiles of channels, each R S times behind each other: all orders of the AVX-512
+  // primitives (16) and AVX2's (8) but those of groups and of very few channels, which have 0.
+  std::int64_t side_ = 0;
   bool outputs_innermost_ = false;
   std::int64_t output_tile_ = 0, input_tile_ = 0;  // steps from tile to tile
 };

@@ -23,11 +23,28 @@ mkdir "$scratch/build"
 ln -s "$binary" "$scratch/build/ridgeline"
 check=(launch/gpu-check --build "$scratch/build")
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-if "$binary" doctor --json | grep -q '"device auto": "cpu: '; then
+if "$binary" doctor --json | grep '"device auto": "cpu: ' | grep -qv "trains on CPUs"; then
   expect_code 69 "${check[@]}"
   expect_text "no GPU to check: "
   [[ $output != *$'\n'* ]] || fail "more than one line: $output"
 fi
+
+# Where a GPU is and training steps do not reach it, the tests are what can be checked.
+fake kernels <<'BODY'
+[[ $1 == doctor ]] || exit 70
+echo '{"device auto": "cpu: this version trains on CPUs; its GPU kernels are tested alone"}'
+BODY
+fake passing <<'BODY'
+echo "[==========] 3 tests from 1 test suite ran. (7 ms total)"
+BODY
+mkdir "$scratch/kernels"
+ln -s "$scratch/bin/kernels" "$scratch/kernels/ridgeline"
+expect_code 69 launch/gpu-check --build "$scratch/kernels"
+expect_text "nothing to check: this version trains on CPUs"
+ln -s "$scratch/bin/passing" "$scratch/kernels/test_ops"
+expect_code 0 launch/gpu-check --build "$scratch/kernels"
+expect_text "tests        passed   test_ops: 3 tests from 1 test suite"
+expect_code 69 launch/gpu-check --build "$scratch/kernels" --only parity
 
 # The checks themselves, on the CPU.
 expect_code 0 "${check[@]}" --rehearse --steps 2 --no-compile --out "$scratch/logs" \

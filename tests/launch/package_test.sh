@@ -28,7 +28,7 @@ done
 # Starts from anywhere, by a link too, without any environment.
 ln -s "$bundle/ridgeline" "$scratch/ridgeline"
 expect_code 0 env -i "$scratch/ridgeline" doctor
-expect_text "nothing is wrong"
+expect_text "onednn"
 expect_code 64 env -i "$scratch/ridgeline" trian
 
 # Another CPU is refused before the first illegal instruction.
@@ -54,7 +54,7 @@ echo "$scratch/site"
 BODY
 PATH=$scratch/bin:$PATH expect_code 0 "$scratch/gpu/ridgeline" doctor
 
-((EUID == 0)) || skip "the bare machine needs root (chroot)"
+unshare --mount true 2>/dev/null || skip "the bare machine needs root that may mount"
 # A machine with glibc, a shell and what the start script calls; no MPI, no HDF5, no compiler.
 bare=$scratch/bare
 mkdir -p "$bare"/{proc,sys,dev,tmp,lib64,usr/bin}

@@ -65,21 +65,24 @@ TEST(EvaluationOfLabelMaps, BadOnesAreLeftOutWhereAsked) {
   EXPECT_TRUE(std::isfinite(*accuracy));
 }
 
-// Bucket by bucket: what is trained at one size is evaluated at those of eval.size.
+// What is trained at one size is evaluated at those of eval.size: feeding refuses any other.
 TEST(Evaluation, HasSizesOfItsOwn) {
-  const Config config = small_config({"eval.size=[[64,64],[64,128]]"});
-  const auto data = open_dataset(config.data, {.fields = {.boxes = true}});
+  const Config config = small_config({"eval.size=[[96,64],[64,128]]"});
   const comm::Stream stream(comm::Device{}, 1);
+  const auto data = open_dataset(config.data, {.fields = {.boxes = true}});
   Network network(config, num_classes_for(config, *data), 3, stream, 1, true);
-  const auto images_of = [](models::Executable& executable) {
-    const models::Tensor images = executable.input("image");
-    return std::pair(images.shape[2], images.shape[3]);
+  const auto size_of = [](models::Executable& executable) {
+    const models::Shape& shape = executable.input("image").shape;
+    return InputSize{static_cast<int>(shape[2]), static_cast<int>(shape[3])};
   };
-  EXPECT_EQ(images_of(network.inference(0)), std::pair(64L, 64L));
-  EXPECT_EQ(images_of(network.inference(1)), std::pair(64L, 128L));
-  EXPECT_NE(images_of(network.training(0)), std::pair(64L, 128L));
-  EXPECT_EQ(evaluation_data(config).size, config.eval.size);
-  EXPECT_EQ(evaluation_data(small_config({})).size, small_config({}).data.size);
+  EXPECT_EQ(size_of(network.training(0)), config.data.size[0]);
+  EXPECT_EQ(size_of(network.inference(0)), (InputSize{96, 64}));
+  EXPECT_EQ(size_of(network.inference(1)), (InputSize{64, 128}));
+  initialize(network.storage(), 1);
+  const auto communicator = comm::single_communicator();
+  comm::Progress progress;
+  const Evaluation evaluation = evaluate({config, network, *data, *communicator, progress});
+  EXPECT_NE(evaluation.metrics.find("bbox/AP"), nullptr);
 }
 
 TEST(NumClasses, FewerThanTheDataHaveAreRefused) {

@@ -23,6 +23,7 @@ std::vector<ConfigDifference> compare_config(const std::vector<ConfigEntry>& sav
   for (const ConfigEntry& entry : saved)
     all[entry.key] = {entry.key, entry.value, kAbsent, entry.kind};
   for (const ConfigEntry& entry : now) {
+    if (entry.is_default && !all.contains(entry.key)) continue;
     auto [found, is_new] =
         all.try_emplace(entry.key, ConfigDifference{entry.key, kAbsent, entry.value, entry.kind});
     found->second.now = entry.value;

@@ -8,7 +8,8 @@
 namespace trainer {
 
 // A setting that is not what it was. A key that one side lacks has the value "(absent)" there;
-// where the sides disagree about the class the stricter one counts.
+// where the sides disagree about the class the stricter one counts. A key at its default that
+// `saved` lacks is no difference: an older program did not know it.
 struct ConfigDifference {
   std::string key;
   std::string saved;

@@ -54,6 +54,7 @@ struct ConfigEntry {
   std::string key;
   std::string value;
   ConfigClass kind = ConfigClass::kIdentity;
+  bool is_default = false;  // of a running program: what the key has where nothing sets it
 };
 
 // Everything beside arrays that a run needs to go on. There is no generator state: random numbers

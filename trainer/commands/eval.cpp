@@ -13,6 +13,7 @@
 #include "trainer/device.h"
 #include "trainer/evaluation.h"
 #include "trainer/feed.h"
+#include "trainer/report/append_file.h"
 #include "trainer/tasks/label_maps.h"
 #include "trainer/weights.h"
 
@@ -55,7 +56,12 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
   std::filesystem::path label_maps;
   if (network->model().task() == models::Task::kSegmentation) {
     label_maps = out / kLabelMapFolder;
-    agree(context.communicator, [&] { std::filesystem::create_directories(label_maps); });
+    // Those of an earlier evaluation, perhaps of other images, are not among this one's.
+    agree(context.communicator, [&] {
+      std::error_code none;
+      if (context.is_root()) std::filesystem::remove_all(label_maps, none);
+    });
+    agree(context.communicator, [&] { make_folders(label_maps); });
   }
   const Evaluation evaluation = evaluate(
       {config, *network, *dataset, context.communicator, context.progress, threads, 0, label_maps});

@@ -98,8 +98,8 @@ class Predictor {
     facts_ = data_facts(config_, config_.data.splits.contains("val") ? "val" : "train");
     network_ = std::make_unique<Network>(config_, facts_.num_classes, images_->channels(), stream_,
                                          communicator_.size(), false);
-    std::filesystem::create_directories(
-        task() == models::Task::kSegmentation ? options_.out / kLabelMapFolder : options_.out);
+    make_folders(task() == models::Task::kSegmentation ? options_.out / kLabelMapFolder
+                                                       : options_.out);
   }
 
   void load() {

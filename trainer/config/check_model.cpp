@@ -95,7 +95,9 @@ class ModelCheck {
     check_sizes("eval.size", eval_.size);
     require(data_.resize != Resize::kNone, "eval.size",
             "with data.resize none all images have data.size; remove it");
-    const bool fixed = model_.name == ModelName::kMlp || model_.name == ModelName::kCnn;
+    const bool fixed =
+        model_.name == ModelName::kMlp || model_.name == ModelName::kCnn ||
+        (model_.name == ModelName::kClassifier && model_.backbone == Backbone::kVgg16);
     require(!fixed, "eval.size",
             "{} has linear layers for data.size {} only", to_string(model_.name),
             print_value(data_.size));

@@ -48,6 +48,7 @@ enum class KeyClass { kIdentity, kSchedule, kRuntime };
 struct KeyValue {
   std::string key, value;  // value as resolved_yaml prints it, "-" when absent
   KeyClass cls;
+  bool is_default = false;  // what the key has where nothing sets it
   bool operator==(const KeyValue&) const = default;
 };
 

@@ -106,9 +106,13 @@ std::string resolved_yaml(const Config& config, const Origins& origins) {
 }
 
 std::vector<KeyValue> key_values(const Config& config) {
+  static const Config defaults;
   std::vector<KeyValue> result;
-  for (const Row<Config>& row : schema())
-    if (applies(row, config)) result.push_back({row.key, row.print(config), row.info.cls});
+  for (const Row<Config>& row : schema()) {
+    if (!applies(row, config)) continue;
+    const std::string value = row.print(config);
+    result.push_back({row.key, value, row.info.cls, value == row.print(defaults)});
+  }
   for (const auto& [name, split] : config.data.splits)
     for (const Row<SplitConfig>& row : split_schema())
       result.push_back(

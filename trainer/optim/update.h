@@ -36,7 +36,7 @@ struct UpdateScalars {
   float clip = 1;            // factor of global-norm clipping
   std::int64_t step = 0;     // number of updates before this one
   float ema_decay = 0;
-  // False: less work; of the sums, `gradient` alone says 0, or NaN where anything is not finite.
+  // False: less work; the sums say whether all is finite, not how large it is.
   bool measures = true;
 };
 

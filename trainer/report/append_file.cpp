@@ -95,13 +95,17 @@ bool AppendFile::append(std::string_view record) noexcept {
   return false;
 }
 
-void write_file(const fs::path& path, std::string_view bytes) {
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+void make_folders(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
     comm::fail(comm::ExitCode::kIo, "cannot make the folder \"{}\": {}; check its permissions",
                folder.string(), error.message());
+}
+
+void write_file(const fs::path& path, std::string_view bytes) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  make_folders(folder);
   fs::path temporary = path;
   temporary += ".tmp";
   try {

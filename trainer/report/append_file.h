@@ -36,6 +36,9 @@ class AppendFile {
   std::int64_t num_lost_ = 0;
 };
 
+// The folder and those above it. Errors: kIo.
+void make_folders(const std::filesystem::path& folder);
+
 // Replaces the file `path` by `bytes`: temporary name, fsync, rename, fsync of the folder. A reader
 // sees the old or the new file. Missing folders are made. Errors: kIo.
 void write_file(const std::filesystem::path& path, std::string_view bytes);

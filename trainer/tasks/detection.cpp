@@ -83,7 +83,7 @@ class DetectionEvaluator final : public Evaluator {
     const CocoEvalData data = eval_data();
     Metrics metrics;
     metrics.groups.push_back(
-        coco_metrics(evaluate_coco(data.input(), IouType::kBox), "bbox", dataset_.class_names()));
+        coco_metrics(evaluate_coco(data.input(), IouType::kBox), "bbox", data.category_names));
     if (voc_) metrics.groups.push_back(score_voc(answers_, dataset_));
     return metrics;
   }

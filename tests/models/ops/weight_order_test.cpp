@@ -77,7 +77,8 @@ INSTANTIATE_TEST_SUITE_P(
         Order{{64, 32, 1, 1}, Tag::BAcd16a16b}, Order{{32, 16, 5, 2}, Tag::ABcd16b16a},
         Order{{36, 20, 3, 3}, Tag::ABcd16b16a},  // padded
         Order{{20, 36, 1, 1}, Tag::ABcd16a16b}, Order{{32, 3, 7, 7}, Tag::Acdb16a},
-        Order{{24, 16, 3, 3}, Tag::ABcd8b8a}, Order{{8, 12, 3, 3}, Tag::abcd},
+        Order{{24, 16, 3, 3}, Tag::ABcd8b8a}, Order{{20, 12, 3, 3}, Tag::ABcd8b8a},
+        Order{{16, 24, 1, 1}, Tag::ABcd8a8b}, Order{{8, 12, 3, 3}, Tag::abcd},
         Order{{4, 16, 8, 3, 3}, Tag::aBCde8c8b}, Order{{32, 1, 1, 3, 3}, Tag::Abcde16a}));
 
 TEST(WeightOrder, AnOpaqueOneIsABug) {

@@ -68,6 +68,14 @@ TEST(Identity, KeysOfOneSideOnly) {
   EXPECT_EQ(differences[1].now, "(absent)");
 }
 
+TEST(Identity, AKeyThatAnOlderProgramDidNotKnow) {
+  std::vector<ConfigEntry> now = kSaved;
+  now.push_back({"data.new", "[]", ConfigClass::kIdentity, true});
+  EXPECT_TRUE(compare_config(kSaved, now).empty());
+  now.back().is_default = false;
+  EXPECT_EQ(compare_config(kSaved, now).size(), 1u);
+}
+
 TEST(Identity, StricterClassCounts) {
   std::vector<ConfigEntry> now = with("optimizer.lr", "0.2");
   now[1].kind = ConfigClass::kIdentity;

@@ -38,6 +38,9 @@ INSTANTIATE_TEST_SUITE_P(
         Contradiction{"eval.size=[[64,64],[64,70]]", "eval.size: [64, 70] must be multiples of 32"},
         Contradiction{"data.resize=none eval.size=[64,64]", "all images have data.size"},
         Contradiction{"model.name=cnn data.format=mnist eval.size=[32,32]", "linear layers"},
+        Contradiction{"model.name=classifier model.backbone=vgg16 data.format=folders "
+                      "data.size=[224,224] eval.size=[256,256]",
+                      "linear layers"},
         Contradiction{"model.backbone=vgg16", "needs a resnet"},
         Contradiction{"model.name=fcn model.backbone=resnet18", "needs resnet50 or resnet101"},
         Contradiction{"model.head=8s", "is for fcn only"},

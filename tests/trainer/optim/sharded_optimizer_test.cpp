@@ -187,6 +187,14 @@ TEST(ShardedOptimizer, OneNonFiniteGradientIsSeenByItsOwner) {
   EXPECT_TRUE(solo.optimizer().non_finite());
 }
 
+TEST(ShardedOptimizer, AnUpdateThatOverflowsIsSeenToo) {
+  SoloOptimizer solo(sgd(0), {{"w", {1, 2}}});
+  solo.step({{"w", {0, 1e30f}}}, 1.0);
+  EXPECT_FALSE(solo.optimizer().non_finite());
+  solo.step({{"w", {0, 1e30f}}}, 1e30);
+  EXPECT_TRUE(solo.optimizer().non_finite());
+}
+
 TEST(ShardedOptimizer, MemoryIsDividedByTheRanks) {
   const OptimizerSetup setup = setup_of({"", rule_of(OptimizerName::kAdam), false, true}, 8);
   std::vector<std::int64_t> bytes(4);

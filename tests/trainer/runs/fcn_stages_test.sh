@@ -9,7 +9,7 @@ stage() {
   local run=$1 file=$2
   shift 2
   "$BINARY" train "$source_dir/configs/$file" --out "$scratch/$run" "$data" model.num_classes=4 \
-    model.dropout=0 optimizer.momentum=0 runtime.threads=2 runtime.loader_threads=1 \
+    model.dropout=0 runtime.threads=2 runtime.loader_threads=1 \
     eval.every_epochs=0 eval.every_steps=0 checkpoint.every_steps=1 checkpoint.keep=2 \
     log.every_steps=1 "$@" >"$scratch/log" 2>&1 ||
     fail "$run: $(tail -3 "$scratch/log")"
@@ -29,7 +29,7 @@ continues() {
 }
 
 r18=fcn_r18_8s_nuclei.yaml
-resnet=(train.batch=1 train.micro_batch=1 optimizer.lr=0.05 schedule.type=constant
+resnet=(train.batch=1 train.micro_batch=1 'optimizer={name: sgd, lr: 0.05}' schedule.type=constant
         model.deconvolution=fixed)
 stage r32s "$r18" "${resnet[@]}" model.head=32s train.steps=9
 stage r16s "$r18" "${resnet[@]}" model.head=16s train.steps=9 \
@@ -45,7 +45,7 @@ expect 77 "score_pool3.weight" "$BINARY" train "$source_dir/configs/$r18" "${res
 
 # On VGG16 the presets, but for data, rate and dropout. A new skip is zero; what differs is that two
 # interpolations cut corners that one does not.
-vgg=('data.size=[16,16]' train.steps=2 optimizer.lr=1e-4)
+vgg=('data.size=[16,16]' train.steps=2 'optimizer={name: sgd, lr: 1e-4}')
 stage v32s fcn32s_voc.yaml "${vgg[@]}"
 holds "$(loss v32s 2) < 0.99 * $(loss v32s 1)" "VGG16 does not learn"
 stage v16s fcn16s_voc.yaml "${vgg[@]}" train.steps=1 --init-partial \

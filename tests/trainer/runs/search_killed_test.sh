@@ -26,6 +26,7 @@ kill_after() {
     tries=$((tries + 1))
     sleep 0.05
   done
+  [ "$tries" -lt 600 ] || fail "after 30 s not $1 trials are done: $(tail -3 "$scratch/log")"
   # shellcheck disable=SC2046  # two ranks
   kill -9 $(pgrep -P "$launcher") "$launcher"
   wait "$launcher" 2>/dev/null
