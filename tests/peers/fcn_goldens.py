@@ -14,7 +14,9 @@ R50 = {"backbone": "resnet50", "num_classes": 21, "aux": True, "images": 2}
 CASES = {"fcn_r50_batch_norm": {**R50, "norm": "batch", "height": 128, "width": 128,
                                 "seed": 1},
          "fcn_r50_frozen": {**R50, "norm": "frozen", "height": 64, "width": 64,
-                            "seed": 3}}
+                            "seed": 3},
+         "fcn_r101_batch_norm": {**R50, "backbone": "resnet101", "norm": "batch", "height": 128,
+                                 "width": 128, "seed": 1}}
 
 
 def make_model(case):

@@ -99,7 +99,8 @@ def peer(arguments, started):
 def measure(command, threads):
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
-    return json.loads(output.decode().strip().splitlines()[-1])
+    text = output.decode()
+    return json.loads(text[text.index("{"):])
 
 
 def commands(arguments, name, config):
