@@ -67,22 +67,36 @@ Buffer::Buffer(Device device, std::size_t size_bytes, Fill fill)
   count_allocation(size_bytes);
 }
 
+Buffer Buffer::for_transfer(Device device, std::size_t size_bytes) {
+  if (device.kind == DeviceKind::kCpu || size_bytes == 0) return Buffer(Device{}, size_bytes);
+  Buffer buffer;
+  buffer.data_ = static_cast<std::byte*>(cuda::allocate_host(device.index, size_bytes));
+  buffer.size_bytes_ = size_bytes;
+  buffer.page_locked_ = true;
+  count_allocation(size_bytes);
+  return buffer;
+}
+
 Buffer::Buffer(Buffer&& other) noexcept
     : device_(other.device_),
       size_bytes_(std::exchange(other.size_bytes_, 0)),
-      data_(std::exchange(other.data_, nullptr)) {}
+      data_(std::exchange(other.data_, nullptr)),
+      page_locked_(other.page_locked_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(device_, other.device_);
   std::swap(size_bytes_, other.size_bytes_);
   std::swap(data_, other.data_);
+  std::swap(page_locked_, other.page_locked_);
   return *this;
 }
 
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
   g_bytes.fetch_sub(static_cast<std::int64_t>(size_bytes_), std::memory_order_relaxed);
-  if (device_.kind == DeviceKind::kCpu)
+  if (page_locked_)
+    cuda::release_host(data_);
+  else if (device_.kind == DeviceKind::kCpu)
     std::free(data_);
   else
     cuda::release(device_.index, data_);

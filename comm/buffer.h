@@ -21,6 +21,10 @@ class Buffer {
 
   Buffer() = default;  // empty, on the CPU
   Buffer(Device device, std::size_t size_bytes, Fill fill = Fill::kNone);
+  // Host memory that copies from and to `device` move asynchronously: page-locked for CUDA, an
+  // ordinary buffer for a CPU. Its device() is the CPU. ASYNC: until the stream of such a copy has
+  // passed, a source is not written, a target not read and neither is released.
+  static Buffer for_transfer(Device device, std::size_t size_bytes);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -47,6 +51,7 @@ class Buffer {
   Device device_;
   std::size_t size_bytes_ = 0;
   std::byte* data_ = nullptr;
+  bool page_locked_ = false;
 };
 
 // Counters over all buffers of the process, for the proof that a step allocates nothing and for the
@@ -56,7 +61,9 @@ std::int64_t allocated_bytes();
 std::int64_t peak_allocated_bytes();
 
 // Copies in the order of `stream`, between host and device or within either.
-// REQUIRES: equal sizes. ASYNC on CUDA: both spans stay alive until the stream has passed.
+// REQUIRES: equal sizes. ASYNC on CUDA: both spans stay alive until the stream has passed; the host
+// side is memory of Buffer::for_transfer. Other host memory is slower: the call returns when it has
+// read such a source, and waits for the stream to have filled such a target.
 void copy_bytes(StreamView stream, std::span<std::byte> to, std::span<const std::byte> from);
 void zero_bytes(StreamView stream, std::span<std::byte> bytes);
 

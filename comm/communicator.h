@@ -20,6 +20,10 @@ struct Message {
 
 // Handle of communication in flight. ASYNC: the spans given to the call that made it must stay
 // alive and untouched until `wait` returns or `test` is true. Destruction without wait is a bug.
+// On memory of a device (device_communicator.h) all of this is in the order of the compute stream:
+// a bulk verb starts after the work launched on it before the call, and what is launched after
+// `wait`, or after `test` was true, runs after the verb. Nobody synchronizes the stream for that,
+// and the host may not read the result before it has.
 class Request {
  public:
   virtual ~Request() = default;
@@ -30,7 +34,8 @@ class Request {
 enum class Reduction { kSum, kMax, kMin };
 
 // The ranks of one run, or of one trial of a search. Collectives must be called by every rank in
-// the same order. Small host-side verbs block; bulk verbs on float spans are asynchronous.
+// the same order. Small host-side verbs block; bulk verbs on float spans are asynchronous. The
+// spans lie in host memory, but for the bulk verbs of a device_communicator.
 // Errors: kPeerLost when a peer is gone or late.
 class Communicator {
  public:

@@ -143,8 +143,4 @@ std::int64_t free_gpu_bytes(const Gpu& gpu) {
   return static_cast<std::int64_t>(free);
 }
 
-std::string cuda_version_text(int version) {
-  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
-
 }  // namespace comm

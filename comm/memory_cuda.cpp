@@ -31,6 +31,21 @@ void release(int device, void* data) noexcept {
   if (cudaSetDevice(device) == cudaSuccess) static_cast<void>(cudaFree(data));
 }
 
+void* allocate_host(int device, std::size_t size_bytes) {
+  CHECK_CUDA(cudaSetDevice(device));
+  void* data = nullptr;
+  const cudaError_t error = cudaHostAlloc(&data, size_bytes, cudaHostAllocPortable);
+  if (error == cudaErrorMemoryAllocation)
+    fail(ExitCode::kSystemLimit,
+         "out of page-locked memory on host {}: {} bytes wanted; use fewer ranks per host, or a "
+         "smaller data.size",
+         host_name(), size_bytes);
+  CHECK_CUDA(error);
+  return data;
+}
+
+void release_host(void* data) noexcept { static_cast<void>(cudaFreeHost(data)); }
+
 void copy(StreamView stream, std::span<std::byte> to, std::span<const std::byte> from) {
   CHECK_CUDA(cudaMemcpyAsync(to.data(), from.data(), to.size(), cudaMemcpyDefault, native(stream)));
 }
@@ -76,6 +91,10 @@ bool done(void* event) {
   if (state == cudaErrorNotReady) return false;
   CHECK_CUDA(state);
   return true;
+}
+
+void synchronize_event(void* event) {
+  CHECK_CUDA(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
 }
 
 }  // namespace comm::cuda

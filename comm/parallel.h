@@ -48,13 +48,15 @@ void parallel_for(StreamView stream, std::int64_t n, Body body, std::int64_t gra
   host_for(stream.num_threads(), n, body, grain);
 }
 
-// body(begin, end) for the ranges [0, block), [block, 2 block), ... of [0, n), in any order: for
-// bodies whose inner loop the compiler should vectorise. The ranges do not depend on the threads.
+// body(begin, end) for ranges that cover [0, n), in any order: for bodies whose inner loop the
+// compiler should vectorise. On the host they are [0, block), [block, 2 block), ..., whatever the
+// number of threads; on a GPU each thread takes one element. REQUIRES: the result of a body that
+// runs on a GPU does not depend on where the ranges are cut.
 template <class Body>
 void parallel_for_blocks(StreamView stream, std::int64_t n, std::int64_t block, Body body) {
   REQUIRE(block > 0, "block {}", block);
   if (n <= 0) return;
-  if (!stream.on_cpu()) return cuda_for_blocks(stream, n, block, body);
+  if (!stream.on_cpu()) return cuda_for_blocks(stream, n, body);
   const auto range = [&body, n, block](std::int64_t b) {
     body(b * block, std::min(n, (b + 1) * block));
   };

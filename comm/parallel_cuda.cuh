@@ -40,20 +40,16 @@ void cuda_for(StreamView stream, std::int64_t n, const Body& body) {
   CHECK_CUDA(cudaGetLastError());
 }
 
+// One element a thread: neighbours load neighbours.
 template <class Body>
-__global__ void for_blocks_kernel(std::int64_t n, std::int64_t block, Body body) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  const std::int64_t count = (n + block - 1) / block;
-  for (std::int64_t b = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; b < count;
-       b += step)
-    body(b * block, b * block + block < n ? b * block + block : n);
-}
+struct OneByOne {
+  Body body;
+  __device__ void operator()(std::int64_t i) const { body(i, i + 1); }
+};
 
 template <class Body>
-void cuda_for_blocks(StreamView stream, std::int64_t n, std::int64_t block, const Body& body) {
-  const std::int64_t count = (n + block - 1) / block;
-  for_blocks_kernel<<<cuda_grid(count), kCudaThreads, 0, cuda_stream(stream)>>>(n, block, body);
-  CHECK_CUDA(cudaGetLastError());
+void cuda_for_blocks(StreamView stream, std::int64_t n, const Body& body) {
+  cuda_for(stream, n, OneByOne<Body>{body});
 }
 
 // lane_sum of parallel.h by one warp: lane l is thread l, the tree is five shuffles.

@@ -43,6 +43,10 @@ Event::~Event() {
   if (handle_ != nullptr) cuda::destroy_event(handle_);
 }
 
+void Event::synchronize() const {
+  if (handle_ != nullptr) cuda::synchronize_event(handle_);
+}
+
 bool Event::done() const { return device_.kind == DeviceKind::kCpu || cuda::done(handle_); }
 
 }  // namespace comm

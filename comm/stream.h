@@ -57,6 +57,7 @@ class Event {
   Event& operator=(Event&&) = delete;
 
   bool done() const;                        // true on the CPU
+  void synchronize() const;                 // blocks the host until it has happened
   void* handle() const { return handle_; }  // cudaEvent_t; null on the CPU
 
  private:

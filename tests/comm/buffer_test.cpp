@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "comm/build.h"
+#include "comm/parallel.h"
+#include "comm/work_graph.h"
 
 namespace comm {
 namespace {
@@ -88,6 +90,18 @@ TEST(Buffer, CopiesAndClears) {
   EXPECT_THROW(copy_bytes(stream, b.bytes(), a.bytes().first(3)), Error);
 }
 
+TEST(Buffer, ForTransferOfACpuIsAnOrdinaryOne) {
+  const auto bytes = allocated_bytes();
+  {
+    const Buffer buffer = Buffer::for_transfer(Device{}, 100);
+    EXPECT_EQ(buffer.device(), Device{});
+    EXPECT_EQ(buffer.size_bytes(), 100u);
+    EXPECT_EQ(allocated_bytes(), bytes + 100);
+    EXPECT_EQ(Buffer::for_transfer(Device{DeviceKind::kCuda, 0}, 0).size_bytes(), 0u);
+  }
+  EXPECT_EQ(allocated_bytes(), bytes);
+}
+
 TEST(Stream, OfTheCpuRunsInline) {
   const Stream stream(Device{}, 3);
   const Event event{Device{}};
@@ -95,6 +109,7 @@ TEST(Stream, OfTheCpuRunsInline) {
   stream.view().wait(event);
   stream.view().synchronize();
   EXPECT_TRUE(event.done());
+  event.synchronize();
   EXPECT_EQ(stream.view().num_threads(), 3);
   EXPECT_THROW(Stream(Device{}, 0), Error);
 }
@@ -109,6 +124,17 @@ TEST(Device, CudaWithoutCudaIsAClearError) {
     EXPECT_NE(std::string(error.what()).find("launch/build cuda"), std::string::npos);
   }
   EXPECT_THROW(Stream(Device{DeviceKind::kCuda, 0}), Error);
+  EXPECT_THROW(Buffer::for_transfer(Device{DeviceKind::kCuda, 0}, 16), Error);
+  int handle = 0;
+  const StreamView nowhere(Device{DeviceKind::kCuda, 0}, 1, &handle);
+  const auto launch = [&] { parallel_for(nowhere, 1, [](std::int64_t) {}); };
+  EXPECT_THROW(launch(), Error);  // a kernel of a build without nvcc
+  EXPECT_THROW(WorkGraph(nowhere, launch), Error);
+}
+
+TEST(WorkGraph, IsOfCudaStreams) {
+  const Stream stream{Device{}};
+  EXPECT_THROW(WorkGraph(stream, [] {}), Error);
 }
 
 }  // namespace

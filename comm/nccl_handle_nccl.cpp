@@ -1,0 +1,123 @@
+#include <fmt/format.h>
+
+#include <span>
+#include <utility>
+
+#include "comm/nccl_handle.h"
+
+namespace comm {
+namespace {
+
+constexpr std::chrono::milliseconds kLook{50};
+
+ExitCode exit_code(ncclResult_t result) {
+  if (result == ncclUnhandledCudaError) return ExitCode::kDevice;
+  if (result == ncclInvalidArgument || result == ncclInvalidUsage) return ExitCode::kBug;
+  return ExitCode::kPeerLost;
+}
+
+}  // namespace
+
+void check_nccl(ncclResult_t result, const char* call) {
+  if (result != ncclSuccess && result != ncclInProgress)
+    fail(exit_code(result), "{}: {}; see NCCL_DEBUG=INFO or run `ridgeline doctor`", call,
+         ncclGetErrorString(result));
+}
+
+NcclHandle::~NcclHandle() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+    if (handle_ != nullptr) ncclCommAbort(std::exchange(handle_, nullptr));
+  }
+  stopped_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void NcclHandle::join(Communicator& control, std::chrono::seconds deadline) {
+  ncclUniqueId id{};
+  if (control.rank() == 0) CHECK_NCCL(ncclGetUniqueId(&id));
+  control.broadcast(std::as_writable_bytes(std::span(&id, 1)), 0);
+  const std::lock_guard lock(mutex_);
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  CHECK_NCCL(ncclCommInitRankConfig(&handle_, control.size(), id, control.rank(), &config));
+  settle("joining the GPUs of all ranks", deadline);
+  thread_ = std::thread([this] { watch_until_stopped(); });
+}
+
+void NcclHandle::watch(const char* what, std::shared_ptr<const NcclVerb> verb) {
+  const std::lock_guard lock(mutex_);
+  watched_.push_back({what, std::move(verb), {}});
+}
+
+void NcclHandle::require_alive() {
+  const std::lock_guard lock(mutex_);
+  throw_if_dead();
+}
+
+void NcclHandle::throw_if_dead() const {
+  if (!reason_.empty()) fail(code_, "{}", reason_);
+}
+
+ncclResult_t NcclHandle::state() const {
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t call = ncclCommGetAsyncError(handle_, &state);
+  return call == ncclSuccess ? state : call;
+}
+
+void NcclHandle::settle(const char* what, std::chrono::seconds deadline) {
+  const auto end_by = Clock::now() + deadline;
+  ncclResult_t now = ncclSuccess;
+  while ((now = state()) == ncclInProgress) {
+    if (Clock::now() > end_by) {
+      end_late(what, deadline);
+      break;
+    }
+    std::this_thread::yield();
+  }
+  if (now != ncclSuccess && now != ncclInProgress)
+    end(exit_code(now),
+        fmt::format("{}: {}; start the same command again", what, ncclGetErrorString(now)));
+  throw_if_dead();
+}
+
+void NcclHandle::end(ExitCode code, std::string reason) {
+  code_ = code;
+  reason_ = std::move(reason);
+  if (handle_ != nullptr) ncclCommAbort(std::exchange(handle_, nullptr));
+}
+
+void NcclHandle::end_late(const char* what, std::chrono::seconds deadline) {
+  end(ExitCode::kPeerLost,
+      fmt::format("{} took more than {} s; a peer or the network is gone", what, deadline.count()));
+}
+
+// Verbs end in the order of their calls: the first that has not is the one to watch.
+void NcclHandle::look() {
+  const ncclResult_t now = state();
+  if (now != ncclSuccess && now != ncclInProgress)
+    return end(exit_code(now), fmt::format("communication between GPUs: {}; start the same "
+                                           "command again",
+                                           ncclGetErrorString(now)));
+  while (!watched_.empty() && watched_.front().verb->done.done()) watched_.pop_front();
+  if (watched_.empty()) return;
+  Watched& first = watched_.front();
+  if (!first.since && first.verb->ready.done()) first.since = Clock::now();
+  if (first.since && Clock::now() > *first.since + step_deadline_)
+    end_late(first.what, step_deadline_);
+}
+
+void NcclHandle::watch_until_stopped() {
+  std::unique_lock lock(mutex_);
+  while (!stopped_.wait_for(lock, kLook, [this] { return stop_; })) {
+    if (!reason_.empty()) return;
+    try {
+      look();
+    } catch (const Error& error) {  // of an event: the device is lost
+      end(error.code(), error.what());
+    }
+  }
+}
+
+}  // namespace comm
