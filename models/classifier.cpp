@@ -66,7 +66,7 @@ class Classifier final : public Model {
     const LayerOptions layers{
         .norm = options_.norm, .norm_eps = options_.norm_eps, .training = training};
     if (options_.backbone == "vgg16") return vgg(graph, image, masks, layers);
-    const ResNetOptions resnet_options{resnet_depth(options_.backbone), options_.trainable_stages};
+    const ResNetOptions resnet_options{resnet_kind(options_.backbone), options_.trainable_stages};
     const Value x = global_avg_pool(graph, resnet(graph, image, resnet_options, layers).back());
     return linear_layer(graph, masked(graph, x, masks), "fc", options_.num_classes);
   }

@@ -7,7 +7,6 @@
 #include "models/ops/cross_entropy.h"
 #include "models/ops/relu.h"
 #include "models/ops/resize_bilinear.h"
-#include "models/resnet.h"
 
 namespace models {
 namespace {
@@ -84,7 +83,7 @@ class Fcn final : public Model {
     const LayerOptions layers{
         .norm = options_.norm, .norm_eps = options_.norm_eps, .training = training};
     if (options_.head == "dilated") {
-      const DilatedFcnOptions fcn{resnet_depth(options_.backbone), options_.num_classes,
+      const DilatedFcnOptions fcn{resnet_kind(options_.backbone), options_.num_classes,
                                   options_.trainable_stages, options_.aux};
       return dilated_fcn(graph, image, fcn, masks, layers);
     }
@@ -104,7 +103,8 @@ FcnLogits dilated_fcn(Graph& graph, Value image, const DilatedFcnOptions& fcn, c
   std::vector<Value> stages;
   {
     Graph::Scope scope(graph, "backbone");
-    stages = resnet(graph, image, {fcn.depth, fcn.trainable_stages, {false, true, true}}, layers);
+    const ResNetOptions resnet_options{fcn.backbone, fcn.trainable_stages, {false, true, true}};
+    stages = resnet(graph, image, resnet_options, layers);
   }
   const auto head = [&](const char* name, Value x) {
     Graph::Scope scope(graph, name);
@@ -120,11 +120,11 @@ FcnLogits dilated_fcn(Graph& graph, Value image, const DilatedFcnOptions& fcn, c
 }
 
 std::unique_ptr<Model> make_fcn(const ModelOptions& options) {
-  if (options.head == "dilated" && options.backbone != "resnet50" &&
-      options.backbone != "resnet101") {
+  if (options.head == "dilated" &&
+      (options.backbone == "vgg16" || resnet_kind(options.backbone).depth < 50)) {
     comm::fail(comm::ExitCode::kConfig,
-               "model.backbone: '{}' has no dilated form; use resnet50 or resnet101, or model.head "
-               "32s, 16s or 8s",
+               "model.backbone: '{}' has no dilated form; use resnet50, resnet101 or "
+               "resnext50_32x4d, or model.head 32s, 16s or 8s",
                options.backbone);
   }
   return std::make_unique<Fcn>(options);

@@ -4,11 +4,12 @@
 
 #include "models/classifier.h"
 #include "models/layers.h"
+#include "models/resnet.h"
 
 namespace models {
 
 struct DilatedFcnOptions {
-  int depth = 50;  // 50, 101
+  ResNetKind backbone;  // of depth 50 or more
   std::int64_t num_classes = 0;
   int trainable_stages = 5;
   bool aux = false;

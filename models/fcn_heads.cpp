@@ -140,7 +140,7 @@ Value resnet_scores(Graph& graph, Value image, const FcnHeadOptions& fcn, const 
   std::vector<Value> stages;
   {
     Graph::Scope scope(graph, "backbone");
-    stages = resnet(graph, image, {resnet_depth(fcn.backbone), fcn.trainable_stages}, layers);
+    stages = resnet(graph, image, {resnet_kind(fcn.backbone), fcn.trainable_stages}, layers);
   }
   const Head head(graph, fcn, layers, {Initializer::Rule::kNormal, 0.0f, 0.01f});
   Ladder steps =

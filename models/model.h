@@ -70,7 +70,4 @@ std::unique_ptr<Model> make_retinanet(const ModelOptions& options);
 std::unique_ptr<Model> make_fcn(const ModelOptions& options);
 std::unique_ptr<Model> make_classifier(const ModelOptions& options);  // mlp, cnn, classifier
 
-// Depth of "resnet50"; kConfig for anything that is no ResNet.
-int resnet_depth(const std::string& backbone);
-
 }  // namespace models

@@ -78,7 +78,7 @@ class RetinaNet final : public Model {
     std::vector<Value> stages;
     {
       Graph::Scope body(graph, "body");
-      const ResNetOptions resnet_options{resnet_depth(options_.backbone),
+      const ResNetOptions resnet_options{resnet_kind(options_.backbone),
                                          options_.trainable_stages};
       stages = resnet(graph, image, resnet_options, layers);
     }

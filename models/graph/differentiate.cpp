@@ -12,7 +12,7 @@ class Differentiator {
     plan_.device = options.device;
     plan_.ranks = options.ranks;
     plan_.training = options.training;
-    describe_values(laid_out.layouts);
+    describe_values(laid_out.layouts, laid_out.types);
   }
 
   Plan run() {
@@ -26,13 +26,13 @@ class Differentiator {
   }
 
  private:
-  void describe_values(const std::vector<Layout>& layouts) {
+  void describe_values(const std::vector<Layout>& layouts, const std::vector<Type>& types) {
     const Graph& graph = *plan_.graph;
     plan_.gradient_of.assign(graph.values().size(), -1);
     written_.assign(graph.values().size(), false);
     for (std::size_t v = 0; v < graph.values().size(); ++v) {
       const auto& info = graph.values()[v];
-      PlanValue value{info.name, info.spec, layouts[v]};
+      PlanValue value{info.name, {types[v], info.spec.shape}, layouts[v]};
       if (info.role == Graph::Role::kInput) value.storage = Storage::kInput;
       if (info.role == Graph::Role::kParameter) {
         value.storage = Storage::kParameter;

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "comm/bf16.h"
+#include "comm/range.h"
+
 namespace models {
 namespace {
 
@@ -17,6 +20,23 @@ int channel_block(comm::Device device, std::int64_t channels) {
 
 comm::Buffer make_buffer(comm::Device device, std::int64_t bytes) {
   return comm::Buffer(device, static_cast<std::size_t>(bytes), comm::Fill::kZero);
+}
+
+template <typename T>
+bool all_finite(const std::byte* data, std::int64_t count) {
+  const T* const x = reinterpret_cast<const T*>(data);
+  return std::all_of(x, x + count, [](T value) { return std::isfinite(float{value}); });
+}
+
+// True of types that hold nothing else.
+bool all_finite(comm::StreamView stream, const Tensor& tensor) {
+  if (tensor.type != Type::kF32 && tensor.type != Type::kBF16) return true;
+  const comm::Buffer host({}, static_cast<std::size_t>(tensor.physical_bytes()));
+  comm::copy_bytes(stream, host.bytes(), {tensor.data, host.size_bytes()});
+  stream.synchronize();
+  const std::byte* const data = host.bytes().data();
+  return tensor.type == Type::kF32 ? all_finite<float>(data, tensor.physical_count())
+                                   : all_finite<comm::Bf16>(data, tensor.physical_count());
 }
 
 }  // namespace
@@ -42,12 +62,15 @@ Tensor ParameterStorage::gradient(const std::string& name) const {
 struct Executable::BoundStep {
   const PlanStep* step;
   Kernel* kernel = nullptr;
+  std::string name;
   std::vector<Tensor> inputs, outputs, doutputs, dinputs;
   KernelArgs args;
 };
 
 Executable::Executable(Plan plan, ParameterStorage& storage, const BindOptions& options)
-    : plan_(std::move(plan)) {
+    : plan_(std::move(plan)),
+      stream_(options.stream),
+      graphs_(stream_, options.capture && plan_.training && !stream_.on_cpu()) {
   allocate(options, storage);
   compile(options);
   bind_steps();
@@ -149,6 +172,7 @@ void Executable::bind_steps() {
     if (step.node < 0) continue;
     const Node& node = plan_.graph->nodes()[step.node];
     bound.kernel = kernels_[step.node].get();
+    bound.name = node.scope + ": " + node.op->name();
     bound.inputs = views(step.inputs, &node.inputs);
     bound.outputs = views(step.outputs, &node.outputs);
     bound.doutputs = views(step.doutputs, nullptr);
@@ -160,23 +184,40 @@ void Executable::bind_steps() {
 
 void Executable::run(StepObserver& observer, std::int64_t parameter_version, std::size_t begin,
                      std::size_t end) {
+  if (begin == 0) graphs_.begin(parameter_version, observer.watches_steps());
+  const auto is_marker = [](const BoundStep& bound) { return bound.kernel == nullptr; };
+  while (begin < end) {
+    const auto first = steps_.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto last = std::find_if(first, steps_.begin() + static_cast<std::ptrdiff_t>(end),
+                                   is_marker);
+    const auto marker = static_cast<std::size_t>(last - steps_.begin());
+    graphs_.run(begin, marker, [&] { launch(observer, begin, marker); });
+    if (marker < end) {
+      const PlanStep& step = *steps_[marker].step;
+      if (step.kind == StepKind::kBucketReady) {
+        observer.bucket_ready(step.bucket);
+      } else {
+        observer.bucket_needed(step.bucket);
+      }
+    }
+    begin = std::min(marker + 1, end);
+  }
+  if (end == num_steps()) graphs_.end();
+}
+
+// REQUIRES: no markers among the steps.
+void Executable::launch(StepObserver& observer, std::size_t begin, std::size_t end) {
   for (std::size_t s = begin; s < end; ++s) {
     BoundStep& bound = steps_[s];
-    const PlanStep& step = *bound.step;
-    if (step.kind == StepKind::kBucketReady) {
-      observer.bucket_ready(step.bucket);
-    } else if (step.kind == StepKind::kBucketNeeded) {
-      observer.bucket_needed(step.bucket);
+    bound.args.parameter_version = graphs_.kernel_version();
+    const comm::ScopedRange range(bound.name.c_str());
+    if (graphs_.plain()) observer.before(*bound.step, *bound.kernel);
+    if (bound.step->kind == StepKind::kForward) {
+      bound.kernel->forward(bound.args);
     } else {
-      bound.args.parameter_version = parameter_version;
-      observer.before(step, *bound.kernel);
-      if (step.kind == StepKind::kForward) {
-        bound.kernel->forward(bound.args);
-      } else {
-        bound.kernel->backward(bound.args);
-      }
-      observer.after(step, *bound.kernel);
+      bound.kernel->backward(bound.args);
     }
+    if (graphs_.plain()) observer.after(*bound.step, *bound.kernel);
   }
 }
 
@@ -226,13 +267,9 @@ std::string Executable::first_non_finite(const PlanStep& step) const {
   const Node& node = plan_.graph->nodes()[step.node];
   const auto& written = step.kind == StepKind::kForward ? step.outputs : step.dinputs;
   for (int id : written) {
-    if (id < 0 || tensors_[id].type != Type::kF32) continue;
-    const float* x = tensors_[id].f32();
-    const std::int64_t n = tensors_[id].physical_count();
-    if (!std::all_of(x, x + n, [](float value) { return std::isfinite(value); })) {
-      return node.scope + " (" + node.op->name() +
-             (step.kind == StepKind::kForward ? ")" : ", backward)");
-    }
+    if (id < 0 || all_finite(stream_, tensors_[id])) continue;
+    return node.scope + " (" + node.op->name() +
+           (step.kind == StepKind::kForward ? ")" : ", backward)");
   }
   return {};
 }

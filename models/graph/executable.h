@@ -6,6 +6,7 @@
 
 #include "comm/buffer.h"
 #include "models/graph/plan.h"
+#include "models/graph/step_graphs.h"
 
 namespace models {
 
@@ -25,6 +26,9 @@ class StepObserver {
   virtual ~StepObserver() = default;
   virtual void bucket_ready(int /*bucket*/) {}
   virtual void bucket_needed(int /*bucket*/) {}
+  // Called around each step of a run that launches its steps one by one: on a CPU, every run. On
+  // CUDA, where most runs replay what was recorded, those whose observer says that it watches.
+  virtual bool watches_steps() const { return false; }
   virtual void before(const PlanStep& /*step*/, const Kernel& /*kernel*/) {}
   virtual void after(const PlanStep& /*step*/, const Kernel& /*kernel*/) {}
 };
@@ -35,6 +39,9 @@ struct BindOptions {
   bool direct_convolution = false;
   // Where this executable writes gradients, laid out as the storage's; null: the storage's.
   const comm::Buffer* gradients = nullptr;
+  // On CUDA, record the launches of a training plan between two markers once and replay them. Off
+  // for debugging.
+  bool capture = true;
 };
 
 // A value of this micro-batch that executables in lock-step merge (Op::synchronised).
@@ -45,7 +52,7 @@ struct SyncPoint {
 };
 
 // A plan bound to a device: kernels compiled, offsets fixed, all memory allocated. Running it
-// allocates nothing.
+// allocates nothing. ASYNC on CUDA, in the order of the stream.
 class Executable {
  public:
   // `storage` must outlive the executable. Errors: kDevice when memory is short.
@@ -58,7 +65,8 @@ class Executable {
   void run(StepObserver& observer, std::int64_t parameter_version) {
     run(observer, parameter_version, 0, num_steps());
   }
-  // Steps [begin, end) of the list alone: between the synchronised values of a lock-step.
+  // Steps [begin, end) of the list alone: between the synchronised values of a lock-step. A run
+  // begins at step 0 and is complete at the last; all runs cut the list at the same steps.
   void run(StepObserver& observer, std::int64_t parameter_version, std::size_t begin,
            std::size_t end);
   std::size_t num_steps() const { return plan_.steps.size(); }
@@ -80,9 +88,12 @@ class Executable {
   void allocate(const BindOptions& options, ParameterStorage& storage);
   void compile(const BindOptions& options);
   void bind_steps();
+  void launch(StepObserver& observer, std::size_t begin, std::size_t end);
   Tensor tensor_of(int value) const;
 
   Plan plan_;
+  comm::StreamView stream_;
+  StepGraphs graphs_;
   std::vector<Tensor> tensors_;  // per plan value
   std::vector<std::unique_ptr<Kernel>> kernels_;  // per node
   std::vector<BoundStep> steps_;

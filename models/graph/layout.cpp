@@ -1,8 +1,11 @@
 // Layout: which rank-4 values live in the device's blocked order. Chains of convolutions stay
-// blocked from end to end; a reorder is inserted only where an op needs the other order.
+// blocked from end to end; a reorder is inserted only where an op needs the other order, or reads
+// another type (precision.h), both in one sweep.
 #include <map>
+#include <tuple>
 
 #include "models/graph/plan.h"
+#include "models/graph/precision.h"
 #include "models/graph/reorder.h"
 
 namespace models {
@@ -24,7 +27,8 @@ bool makes_blocked(LayoutRule rule) {
 // Rebuilds a graph node by node, because inserted reorders shift ids.
 class Builder {
  public:
-  explicit Builder(const Graph& source) : source_(source), mapped_(source.values().size()) {
+  Builder(const Graph& source, Precision precision)
+      : source_(source), precision_(precision), mapped_(source.values().size()) {
     for (std::size_t v = 0; v < source.values().size(); ++v) {
       const auto& info = source.values()[v];
       if (info.role == Graph::Role::kInput) mapped_[v] = result_.graph.input(info.name, info.spec);
@@ -33,6 +37,7 @@ class Builder {
       }
     }
     result_.layouts.resize(result_.graph.values().size(), Layout::kPlain);
+    for (const auto& info : result_.graph.values()) result_.types.push_back(info.spec.type);
   }
 
   LaidOutGraph build() {
@@ -42,7 +47,7 @@ class Builder {
       graph.loss(named.name, mapped_[named.value.id], named.weight);
     }
     for (const auto& named : source_.outputs()) {
-      graph.output(named.name, in_layout(mapped_[named.value.id], Layout::kPlain));
+      graph.output(named.name, stored_as(mapped_[named.value.id], Layout::kPlain, Type::kF32));
     }
     for (const auto& name : source_.counters()) graph.counter(name);
     return std::move(result_);
@@ -51,30 +56,33 @@ class Builder {
  private:
   void add(const Node& node) {
     Graph& graph = result_.graph;
-    const LayoutRule rule = node.op->layout();
     Graph::Scope scope(graph, node.scope);
+    const LayoutRule rule = node.op->layout();
+    const TypeRule types(precision_, *node.op, stored_type(node.inputs));
+    const Layout first = stored_layout(node.inputs);
     std::vector<Value> inputs;
-    Layout follow = Layout::kPlain;
     for (Value input : node.inputs) {
       Value value = mapped_[input.id];
       if (is_activation(graph, value)) {
-        if (rule == LayoutRule::kPlain) value = in_layout(value, Layout::kPlain);
         const bool image = rule == LayoutRule::kImage && inputs.empty() &&
                            graph.shape(value)[1] <= kFewChannels;
-        if (makes_blocked(rule) && !image) value = in_layout(value, Layout::kBlocked);
-        if (rule == LayoutRule::kFollow) {
-          if (inputs.empty()) follow = result_.layouts[value.id];
-          value = in_layout(value, follow);
-        }
+        Layout wanted = result_.layouts[value.id];
+        if (rule == LayoutRule::kPlain) wanted = Layout::kPlain;
+        if (makes_blocked(rule) && !image) wanted = Layout::kBlocked;
+        if (rule == LayoutRule::kFollow) wanted = first;
+        const Type stored = result_.types[value.id];
+        value = stored_as(value, wanted, image ? stored : types.of_input(stored));
       }
       inputs.push_back(value);
     }
     const std::vector<Value> outputs = graph.add(node.op, inputs);
     const Layout produced = makes_blocked(rule)           ? Layout::kBlocked
-                            : rule == LayoutRule::kFollow ? follow
+                            : rule == LayoutRule::kFollow ? first
                                                           : Layout::kPlain;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-      result_.layouts.push_back(is_activation(graph, outputs[i]) ? produced : Layout::kPlain);
+      const bool activation = is_activation(graph, outputs[i]);
+      result_.layouts.push_back(activation ? produced : Layout::kPlain);
+      result_.types.push_back(activation ? types.of_outputs() : graph.spec(outputs[i]).type);
       mapped_[node.outputs[i].id] = outputs[i];
       const int statistic = source_.values()[node.outputs[i].id].statistic;
       if (statistic >= 0) {
@@ -83,24 +91,38 @@ class Builder {
     }
   }
 
-  Value in_layout(Value value, Layout layout) {
-    if (!is_activation(result_.graph, value) || result_.layouts[value.id] == layout) return value;
-    auto [entry, inserted] = reordered_.try_emplace(value.id);
+  // How the first of some values is stored; plain fp32 where there is none.
+  Layout stored_layout(const std::vector<Value>& inputs) const {
+    return inputs.empty() ? Layout::kPlain : result_.layouts[mapped_[inputs[0].id].id];
+  }
+  Type stored_type(const std::vector<Value>& inputs) const {
+    return inputs.empty() ? Type::kF32 : result_.types[mapped_[inputs[0].id].id];
+  }
+
+  Value stored_as(Value value, Layout layout, Type type) {
+    if (!is_activation(result_.graph, value)) return value;
+    const bool moves = result_.layouts[value.id] != layout;
+    if (!moves && result_.types[value.id] == type) return value;
+    auto [entry, inserted] = copies_.try_emplace({value.id, layout, type});
     if (inserted) {
-      entry->second = result_.graph.add(make_reorder(), {value})[0];
+      entry->second = result_.graph.add(moves ? make_reorder() : make_cast(), {value})[0];
       result_.layouts.push_back(layout);
+      result_.types.push_back(type);
     }
     return entry->second;
   }
 
   const Graph& source_;
+  Precision precision_;
   LaidOutGraph result_;
-  std::vector<Value> mapped_;        // source value -> value here
-  std::map<int, Value> reordered_;  // value here -> the same in the other order
+  std::vector<Value> mapped_;  // source value -> value here
+  std::map<std::tuple<int, Layout, Type>, Value> copies_;  // a value here, stored another way
 };
 
 }  // namespace
 
-LaidOutGraph choose_layouts(const Graph& graph) { return Builder(graph).build(); }
+LaidOutGraph choose_layouts(const Graph& graph, Precision precision) {
+  return Builder(graph, precision).build();
+}
 
 }  // namespace models

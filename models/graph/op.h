@@ -32,6 +32,16 @@ enum class LayoutRule : std::uint8_t {
   kAny,      // reads either order through Tensor::channel_block; rank-4 outputs are plain
 };
 
+// What an op makes of rank-4 activations where the plan computes in bf16. Values of another rank,
+// parameters and all gradients of parameters are fp32 in any plan; a gradient has the type of its
+// value. Kernels read types from their tensors, compute in fp32 and round what they store once.
+enum class PrecisionRule : std::uint8_t {
+  kF32,     // reads and writes fp32 only
+  kReads,   // reads either type through Tensor::type; outputs are fp32
+  kFollow,  // all inputs and outputs have the type of the first input
+  kBf16,    // works in bf16, except that graph inputs and kImage's come as they are
+};
+
 // Everything a kernel is called with. Tensors stay at the same address for the life of a kernel.
 struct KernelArgs {
   std::span<const Tensor> inputs;
@@ -98,6 +108,7 @@ class Op {
   virtual Saved saved() const { return {}; }
   virtual bool differentiable(int /*input*/) const { return true; }
   virtual LayoutRule layout() const { return LayoutRule::kFollow; }
+  virtual PrecisionRule precision() const { return PrecisionRule::kF32; }
   // Output 0 holds moments, (3, C): count, mean and biased variance of each channel. Whoever runs
   // micro-batches in lock-step replaces it by the moments of all of them before it is read, and its
   // gradient by the sum of theirs (Executable::sync_points).

@@ -21,6 +21,10 @@ enum class Storage : std::uint8_t {
   kSeed,       // constant gradient of a loss term, written once
 };
 
+// What activations and their gradients are stored in; parameters, their gradients, losses and all
+// sums are fp32 or wider with either.
+enum class Precision : std::uint8_t { kFp32, kBf16 };
+
 struct PlanValue {
   std::string name;
   ValueSpec spec;
@@ -30,7 +34,7 @@ struct PlanValue {
   float seed = 0.0f;        // kSeed
   int first = -1;           // steps of the first and the last use; -1: unused
   int last = -1;
-  std::int64_t offset = 0;  // kArena: logical byte offset (fp32, no padding channels)
+  std::int64_t offset = 0;  // kArena: logical byte offset (no padding channels)
 };
 
 enum class StepKind : std::uint8_t {
@@ -71,6 +75,7 @@ struct PlanOptions {
   // Layout of the run's parameters; absent: this plan defines it. Shape buckets and evaluation
   // share the layout of the first training plan.
   std::shared_ptr<const ParameterLayout> layout;
+  Precision precision = Precision::kFp32;  // kBf16 needs kCuda: CPUs compute in fp32
   std::vector<std::string> disabled_fusions;  // names of consumers that are not absorbed
 };
 
@@ -82,8 +87,9 @@ Graph fuse(const Graph& graph, std::span<const std::string> disabled);
 struct LaidOutGraph {
   Graph graph;  // with reorders where neighbours disagree
   std::vector<Layout> layouts;  // per value
+  std::vector<Type> types;      // per value, as it is stored
 };
-LaidOutGraph choose_layouts(const Graph& graph);
+LaidOutGraph choose_layouts(const Graph& graph, Precision precision = Precision::kFp32);
 Plan differentiate(LaidOutGraph laid_out, const PlanOptions& options);
 Plan assign_buckets(Plan plan, const PlanOptions& options);
 Plan schedule(Plan plan);

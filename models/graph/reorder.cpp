@@ -1,14 +1,16 @@
 #include "models/graph/reorder.h"
 
 #include "comm/parallel.h"
+#include "models/graph/element.h"
 
 namespace models {
 namespace {
 
 // One row (n, c, h, :) of dst from src, channel by channel: the inner loop is over w.
+template <typename From, typename To>
 struct CopyRow {
-  const float* src;
-  float* dst;
+  const From* src;
+  To* dst;
   Shape shape;
   int src_block, dst_block;
   bool accumulate;
@@ -17,14 +19,14 @@ struct CopyRow {
     const std::int64_t channels = shape[1], height = shape[2], width = shape[3];
     const std::int64_t padded = (channels + dst_block - 1) / dst_block * dst_block;
     const std::int64_t h = row % height, c = row / height % padded, n = row / (height * padded);
-    float* to = dst + at(n, c, h, dst_block);
+    To* to = dst + at(n, c, h, dst_block);
     if (c >= channels) {
       for (std::int64_t w = 0; w < width; ++w) to[w * dst_block] = 0.0f;
       return;
     }
-    const float* from = src + at(n, c, h, src_block);
+    const From* from = src + at(n, c, h, src_block);
     for (std::int64_t w = 0; w < width; ++w) {
-      to[w * dst_block] = from[w * src_block] + (accumulate ? to[w * dst_block] : 0.0f);
+      to[w * dst_block] = from[w * src_block] + (accumulate ? float{to[w * dst_block]} : 0.0f);
     }
   }
 
@@ -43,8 +45,7 @@ class ReorderKernel final : public Kernel {
   // dx = dy, in the order of x
   void backward(const KernelArgs& args) override {
     if (args.modes[0] == GradientMode::kNone) return;
-    reorder(stream_, args.doutputs[0], args.dinputs[0],
-            args.modes[0] == GradientMode::kAccumulate);
+    reorder(stream_, args.doutputs[0], args.dinputs[0], args.modes[0] == GradientMode::kAccumulate);
   }
 
  private:
@@ -53,7 +54,8 @@ class ReorderKernel final : public Kernel {
 
 class ReorderOp final : public Op {
  public:
-  std::string name() const override { return "reorder"; }
+  explicit ReorderOp(const char* name) : name_(name) {}
+  std::string name() const override { return name_; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
     return {inputs[0]};
   }
@@ -61,21 +63,30 @@ class ReorderOp final : public Op {
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
     return std::make_unique<ReorderKernel>(context.stream);
   }
+
+ private:
+  const char* name_;
 };
 
 }  // namespace
 
-std::shared_ptr<const Op> make_reorder() { return std::make_shared<ReorderOp>(); }
+std::shared_ptr<const Op> make_reorder() { return std::make_shared<ReorderOp>("reorder"); }
+
+std::shared_ptr<const Op> make_cast() { return std::make_shared<ReorderOp>("cast"); }
 
 void reorder(comm::StreamView stream, const Tensor& src, const Tensor& dst, bool accumulate) {
-  REQUIRE(src.shape == dst.shape && src.type == Type::kF32, "{} to {}", to_string(src.shape),
-          to_string(dst.shape));
-  const std::int64_t padded = (src.shape[1] + dst.channel_block - 1) / dst.channel_block *
-                              dst.channel_block;
-  comm::parallel_for(stream, src.shape[0] * padded * src.shape[2],
-                     CopyRow{src.f32(), dst.f32(), src.shape, src.channel_block, dst.channel_block,
-                             accumulate},
-                     64);
+  REQUIRE(src.shape == dst.shape, "{} to {}", to_string(src.shape), to_string(dst.shape));
+  const std::int64_t padded =
+      (src.shape[1] + dst.channel_block - 1) / dst.channel_block * dst.channel_block;
+  with_element(src.type, [&](auto from) {
+    with_element(dst.type, [&](auto to) {
+      using Body = CopyRow<decltype(from), decltype(to)>;
+      comm::parallel_for(stream, src.shape[0] * padded * src.shape[2],
+                         Body{src.as<decltype(from)>(), dst.as<decltype(to)>(), src.shape,
+                              src.channel_block, dst.channel_block, accumulate},
+                         64);
+    });
+  });
 }
 
 }  // namespace models

@@ -14,8 +14,11 @@ Plan schedule(Plan plan) {
 }
 
 Plan plan(const Graph& graph, const PlanOptions& options) {
-  return place(schedule(assign_buckets(
-      differentiate(choose_layouts(fuse(graph, options.disabled_fusions)), options), options)));
+  REQUIRE(options.precision == Precision::kFp32 || options.device == comm::DeviceKind::kCuda,
+          "CPUs compute in fp32");
+  LaidOutGraph laid_out = choose_layouts(fuse(graph, options.disabled_fusions), options.precision);
+  return place(
+      schedule(assign_buckets(differentiate(std::move(laid_out), options), options)));
 }
 
 }  // namespace models

@@ -10,6 +10,7 @@ std::string to_string(Type type) {
     case Type::kI32: return "i32";
     case Type::kI64: return "i64";
     case Type::kU8: return "u8";
+    case Type::kBF16: return "bf16";
   }
   return "?";
 }

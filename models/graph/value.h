@@ -10,10 +10,10 @@
 
 namespace models {
 
-enum class Type : std::uint8_t { kF32, kI32, kI64, kU8 };
+enum class Type : std::uint8_t { kF32, kI32, kI64, kU8, kBF16 };
 
 constexpr std::int64_t type_bytes(Type type) {
-  return type == Type::kU8 ? 1 : type == Type::kI64 ? 8 : 4;
+  return type == Type::kU8 ? 1 : type == Type::kBF16 ? 2 : type == Type::kI64 ? 8 : 4;
 }
 std::string to_string(Type type);
 

@@ -5,21 +5,23 @@
 namespace models {
 namespace {
 
+template <typename T>
 struct Sum {
-  const float *a, *b;
-  float* y;
+  const T *a, *b;
+  T* y;
   RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
   }
 };
 
+template <typename T>
 class AddKernel final : public Kernel {
  public:
   explicit AddKernel(comm::StreamView stream) : stream_(stream) {}
   void forward(const KernelArgs& args) override {
-    comm::parallel_for_blocks(
-        stream_, args.outputs[0].physical_count(), kSweep,
-        Sum{args.inputs[0].f32(), args.inputs[1].f32(), args.outputs[0].f32()});
+    const Tensor& y = args.outputs[0];
+    sweep(stream_, y.physical_count(),
+          Sum<T>{args.inputs[0].as<T>(), args.inputs[1].as<T>(), y.as<T>()});
   }
   // da = dy, db = dy
   void backward(const KernelArgs& args) override {
@@ -43,7 +45,7 @@ std::vector<ValueSpec> AddOp::infer(std::span<const ValueSpec> inputs) const {
 }
 
 std::unique_ptr<Kernel> AddOp::compile(const KernelContext& context) const {
-  return std::make_unique<AddKernel>(context.stream);
+  return make_kernel<AddKernel>(context.outputs[0].type, context.stream);
 }
 
 }  // namespace models

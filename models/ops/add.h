@@ -11,6 +11,7 @@ class AddOp final : public Op {
  public:
   std::string name() const override { return "add"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
 };
 

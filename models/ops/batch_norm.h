@@ -22,6 +22,7 @@ class BatchNormOp final : public Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Saved saved() const override { return {{0, 1}, {1, 2}}; }
   LayoutRule layout() const override { return LayoutRule::kBlocked; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
   float eps() const { return eps_; }
 

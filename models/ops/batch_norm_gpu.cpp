@@ -1,22 +1,11 @@
 // Batch normalisation as bodies for any device, in any physical order: sums over channels in
 // double by a fixed tree, so that the bits depend neither on the GPU nor on the order of its work.
-#include <cmath>
-
 #include "models/ops/batch_norm.h"
-#include "models/ops/channel_sums.h"
+#include "models/ops/channel_norm.h"
+#include "models/ops/elementwise.h"
 
 namespace models {
 namespace {
-
-// sum x and sum x^2: exact enough in double for any mean below 10^6 standard deviations
-struct Moments {
-  const float* x;
-  RIDGELINE_HD void operator()(std::int64_t e, std::int64_t, double* sums) const {
-    const double value = x[e];
-    sums[0] += value;
-    sums[1] += value * value;
-  }
-};
 
 // mean, biased and unbiased variance. One value has no unbiased variance; PyTorch refuses it, here
 // it counts as its biased one (0).
@@ -33,39 +22,6 @@ struct Statistics {
   }
 };
 
-// y = (x - mean) / sigma gamma + beta
-struct Normalise {
-  ChannelRows rows;
-  const float *x, *gamma, *beta, *mean, *variance;
-  float* y;
-  float eps;
-  RIDGELINE_HD void operator()(std::int64_t piece) const {
-    const std::int64_t c = rows.channel(piece);
-    const float center = mean[c], shift = beta[c];
-    const auto scale = static_cast<float>(gamma[c] / std::sqrt(double{variance[c]} + eps));
-    rows.visit(piece, [&](std::int64_t e) { y[e] = (x[e] - center) * scale + shift; });
-  }
-};
-
-// sum dy and sum dy (x - mean)
-struct Gradients {
-  const float *x, *dy, *mean;
-  RIDGELINE_HD void operator()(std::int64_t e, std::int64_t c, double* sums) const {
-    sums[0] += dy[e];
-    sums[1] += double{dy[e]} * (x[e] - mean[c]);
-  }
-};
-
-struct Target {
-  float* data;
-  GradientMode mode;
-  RIDGELINE_HD void give(std::int64_t i, double value) const {
-    if (mode == GradientMode::kNone) return;
-    const auto v = static_cast<float>(value);
-    data[i] = mode == GradientMode::kAccumulate ? data[i] + v : v;
-  }
-};
-
 // dgamma = sum dy (x - mean) / sigma, dbeta = sum dy
 struct ChannelGradients {
   const double* sums;  // (C, 2)
@@ -79,11 +35,13 @@ struct ChannelGradients {
 };
 
 // dx (+)= gamma / sigma (dy - mean(dy) - x^ mean(dy x^)), x^ = (x - mean) / sigma
+template <typename T>
 struct InputGradient {
   ChannelRows rows;
   const double* sums;  // (C, 2)
-  const float *x, *dy, *gamma, *mean, *variance;
-  float* dx;
+  const T *x, *dy;
+  const float *gamma, *mean, *variance;
+  T* dx;
   float eps;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t piece) const {
@@ -101,6 +59,7 @@ struct InputGradient {
   }
 };
 
+template <typename T>
 class BatchNormGpu final : public Kernel {
  public:
   BatchNormGpu(const BatchNormOp& op, const KernelContext& context)
@@ -109,31 +68,32 @@ class BatchNormGpu final : public Kernel {
   std::string implementation() const override { return "own"; }
 
   void forward(const KernelArgs& args) override {
-    const float* x = args.inputs[0].f32();
+    const T* x = args.inputs[0].as<T>();
     float *mean = args.outputs[1].f32(), *variance = args.outputs[2].f32();
-    const double* sums = channel_sums<2>(stream_, rows_, Moments{x}, args.workspace.data());
+    const double* sums =
+        channel_sums<2>(stream_, rows_, SumAndSquares<T>{x}, args.workspace.data());
     comm::parallel_for(
         stream_, rows_.channels,
         Statistics{sums, static_cast<double>(rows_.rows()), mean, variance, args.outputs[3].f32()});
     comm::parallel_for(stream_, rows_.count(),
-                       Normalise{rows_, x, args.inputs[1].f32(), args.inputs[2].f32(), mean,
-                                 variance, args.outputs[0].f32(), eps_},
+                       Normalise<T>{rows_, x, args.inputs[1].f32(), args.inputs[2].f32(), mean,
+                                    variance, args.outputs[0].as<T>(), eps_},
                        64);
   }
 
   void backward(const KernelArgs& args) override {
-    const float *x = args.inputs[0].f32(), *dy = args.doutputs[0].f32();
+    const T *x = args.inputs[0].as<T>(), *dy = args.doutputs[0].as<T>();
     const float *mean = args.outputs[1].f32(), *variance = args.outputs[2].f32();
     const double* sums =
-        channel_sums<2>(stream_, rows_, Gradients{x, dy, mean}, args.workspace.data());
+        channel_sums<2>(stream_, rows_, SumAndProjection<T>{x, dy, mean}, args.workspace.data());
     const auto target = [&](int i) { return Target{args.dinputs[i].f32(), args.modes[i]}; };
     comm::parallel_for(stream_, rows_.channels,
                        ChannelGradients{sums, variance, target(1), target(2), eps_});
     if (args.modes[0] == GradientMode::kNone) return;
     comm::parallel_for(
         stream_, rows_.count(),
-        InputGradient{rows_, sums, x, dy, args.inputs[1].f32(), mean, variance,
-                      args.dinputs[0].f32(), eps_, args.modes[0] == GradientMode::kAccumulate},
+        InputGradient<T>{rows_, sums, x, dy, args.inputs[1].f32(), mean, variance,
+                         args.dinputs[0].as<T>(), eps_, args.modes[0] == GradientMode::kAccumulate},
         64);
   }
 
@@ -147,7 +107,7 @@ class BatchNormGpu final : public Kernel {
 
 std::unique_ptr<Kernel> compile_batch_norm_gpu(const BatchNormOp& op,
                                                const KernelContext& context) {
-  return std::make_unique<BatchNormGpu>(op, context);
+  return make_kernel<BatchNormGpu>(context.outputs[0].type, op, context);
 }
 
 }  // namespace models

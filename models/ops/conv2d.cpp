@@ -78,6 +78,20 @@ std::shared_ptr<const Op> Conv2dOp::absorb(const Op& consumer, int slot) const {
   return std::make_shared<Conv2dOp>(attributes_, fused);
 }
 
+WeightSource Conv2dOp::weights(std::span<const Tensor> inputs) const {
+  WeightSource source{inputs[1]};
+  if (fused_.bias) source.bias = inputs[bias_input()];
+  if (fused_.norm) {
+    const auto norm = inputs.subspan(norm_input(), 4);
+    source.gamma = norm[0];
+    source.beta = norm[1];
+    source.mean = norm[2];
+    source.variance = norm[3];
+    source.eps = fused_.norm_eps;
+  }
+  return source;
+}
+
 std::unique_ptr<Kernel> Conv2dOp::compile(const KernelContext& context) const {
   return context.device.kind == comm::DeviceKind::kCpu ? compile_conv2d_onednn(*this, context)
                                                        : compile_conv2d_gpu(*this, context);

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "models/graph/graph.h"
+#include "models/ops/folding.h"
 
 namespace models {
 
@@ -39,6 +40,7 @@ class Conv2dOp final : public Op {
   Saved saved() const override;
   bool differentiable(int input) const override;
   LayoutRule layout() const override { return LayoutRule::kImage; }
+  PrecisionRule precision() const override { return PrecisionRule::kBf16; }
   std::shared_ptr<const Op> absorb(const Op& consumer, int slot) const override;
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
 
@@ -48,6 +50,7 @@ class Conv2dOp final : public Op {
   int bias_input() const { return 2; }
   int norm_input() const { return 2 + (fused_.bias ? 1 : 0); }
   int residual_input() const { return norm_input() + (fused_.norm ? 4 : 0); }
+  WeightSource weights(std::span<const Tensor> inputs) const;
 
  private:
   ConvAttributes attributes_;

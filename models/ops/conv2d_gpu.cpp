@@ -1,5 +1,5 @@
-// Convolution on a GPU: a vendor's engine for each pass, in fp32, around it sweeps that any device
-// runs. Activations come with all channels last, weights are packed once per update.
+// Convolution on a GPU: a vendor's engine for each pass, around it sweeps that any device runs.
+// Activations come with all channels last, weights are packed once per update.
 #include <algorithm>
 
 #include "models/graph/reorder.h"
@@ -13,33 +13,37 @@ namespace models {
 namespace {
 
 // y = relu(y + shift + residual), for an engine that has no epilogue
+template <typename T>
 struct Epilogue {
   ChannelRows rows;
-  const float *shift, *residual;  // residual may be null
-  float* y;
+  const float* shift;
+  const T* residual;  // may be null
+  T* y;
   bool relu;
   RIDGELINE_HD void operator()(std::int64_t piece) const {
     const float b = shift[rows.channel(piece)];
     rows.visit(piece, [&](std::int64_t e) {
-      const float value = y[e] + (residual ? residual[e] : 0.0f) + b;
+      const float value = y[e] + (residual ? float{residual[e]} : 0.0f) + b;
       y[e] = relu && !(value > 0.0f) ? 0.0f : value;
     });
   }
 };
 
 // dy = dy [y > 0], where y is given, and its sum
+template <typename T>
 struct MaskedSum {
-  const float* y;
-  float* dy;
+  const T* y;
+  T* dy;
   RIDGELINE_HD void operator()(std::int64_t e, std::int64_t, double* sums) const {
     if (y && !(y[e] > 0.0f)) dy[e] = 0.0f;
     sums[0] += dy[e];
   }
 };
 
+template <typename T>
 struct Mask {
-  const float* y;
-  float* dy;
+  const T* y;
+  T* dy;
   RIDGELINE_HD void operator()(std::int64_t e) const {
     if (!(y[e] > 0.0f)) dy[e] = 0.0f;
   }
@@ -49,15 +53,14 @@ struct Mask {
 struct BiasGradient {
   const double* sums;
   const float* scale;  // may be null
-  float* dbias;
-  bool accumulate;
+  Target dbias;
   RIDGELINE_HD void operator()(std::int64_t o) const {
-    const auto sum = static_cast<float>(sums[o]);
-    const float d = scale ? scale[o] * sum : sum;
-    dbias[o] = accumulate ? dbias[o] + d : d;
+    dbias.give(o, scale ? scale[o] * sums[o] : sums[o]);
   }
 };
 
+// T: what y, its gradient and the engines' weights are stored as.
+template <typename T>
 class Conv2dGpu final : public Kernel {
  public:
   Conv2dGpu(const Conv2dOp& op, const KernelContext& context)
@@ -68,12 +71,12 @@ class Conv2dGpu final : public Kernel {
         weight_(context.inputs[1].shape),
         dy_rows_(context.outputs[0]) {
     choose_order();
+    packed_ = packed_weights(context, op_.weights(context.inputs), order_);
     if (op_.fused().residual) {
       const Tensor& residual = context.inputs[op_.residual_input()];
-      REQUIRE(residual.channel_block == y_.channel_block, "residual in blocks of {}, not {}",
-              residual.channel_block, y_.channel_block);
+      REQUIRE(residual.channel_block == y_.channel_block && residual.type == y_.type,
+              "residual in blocks of {}, not {}", residual.channel_block, y_.channel_block);
     }
-    pack(context);
     find_engines(context);
     reserve_workspace(context);
   }
@@ -95,20 +98,20 @@ class Conv2dGpu final : public Kernel {
 
   void forward(const KernelArgs& args) override {
     const std::int64_t version = args.parameter_version;
-    const float* residual =
-        op_.fused().residual ? args.inputs[op_.residual_input()].f32() : nullptr;
-    float* y = args.outputs[0].f32();
-    const float* shift = needs_shift() ? packed_->shift(version) : nullptr;
-    forward_->run({ordered_x(args), packed_->weight(version), y, shift, residual}, args.workspace);
+    const T* residual = op_.fused().residual ? args.inputs[op_.residual_input()].as<T>() : nullptr;
+    T* y = args.outputs[0].as<T>();
+    const void* bias = fused_ ? packed_->engine_shift(version) : nullptr;
+    forward_->run({ordered_x(args), packed_->weight(version), y, bias, residual}, args.workspace);
     if (!needs_shift() || fused_) return;
+    const float* shift = packed_->shift(version);
     comm::parallel_for(stream_, dy_rows_.count(),
-                       Epilogue{dy_rows_, shift, residual, y, op_.fused().relu}, 64);
+                       Epilogue<T>{dy_rows_, shift, residual, y, op_.fused().relu}, 64);
   }
 
   // dz = dy [y > 0];  d residual = dz;  dx = W^T dz;  dW = s (dz x);  db = s sum dz
   void backward(const KernelArgs& args) override {
     mask_and_sum(args);
-    if (filter_gradient_ && args.modes[1] != GradientMode::kNone) give_weight_gradient(args);
+    if (args.modes[1] != GradientMode::kNone) give_weight_gradient(args);
     if (data_gradient_ && args.modes[0] != GradientMode::kNone) give_input_gradient(args);
     if (op_.fused().residual) {  // inputs in order: x may be the residual
       const int i = op_.residual_input();
@@ -122,30 +125,18 @@ class Conv2dGpu final : public Kernel {
     return fused.bias || fused.norm || fused.residual || fused.relu;
   }
 
-  // One channel lies in either order; then x decides.
+  // One channel lies in either order; then x decides. An image may come in another type.
   void choose_order() {
     const std::int64_t outputs = y_.shape[1], inputs = x_.shape[1];
     REQUIRE(y_.channel_block == 1 || y_.channel_block == outputs, "blocks of {} in {} channels",
             y_.channel_block, outputs);
-    channels_last_ = y_.channel_block == outputs && (outputs > 1 || x_.channel_block == inputs);
+    order_.channels_last =
+        y_.channel_block == outputs && (outputs > 1 || x_.channel_block == inputs);
+    order_.type = y_.type;
     ordered_x_ = x_;
-    ordered_x_.channel_block = channels_last_ ? static_cast<int>(inputs) : 1;
-    reorders_x_ = x_.channel_block != ordered_x_.channel_block;
-  }
-
-  void pack(const KernelContext& context) {
-    PackedWeights::Source source{context.inputs[1]};
-    source.channels_last = channels_last_;
-    if (op_.fused().bias) source.bias = context.inputs[op_.bias_input()];
-    if (op_.fused().norm) {
-      const int first = op_.norm_input();
-      source.gamma = context.inputs[first];
-      source.beta = context.inputs[first + 1];
-      source.mean = context.inputs[first + 2];
-      source.variance = context.inputs[first + 3];
-      source.eps = op_.fused().norm_eps;
-    }
-    packed_ = packed_weights(context, source);
+    ordered_x_.type = order_.type;
+    ordered_x_.channel_block = order_.channels_last ? static_cast<int>(inputs) : 1;
+    reorders_x_ = x_.channel_block != ordered_x_.channel_block || x_.type != ordered_x_.type;
   }
 
   void find_engines(const KernelContext& context) {
@@ -153,7 +144,8 @@ class Conv2dGpu final : public Kernel {
     request.stride = op_.conv().stride;
     request.padding = op_.conv().padding;
     request.dilation = op_.conv().dilation;
-    request.channels_last = channels_last_;
+    request.type = order_.type;
+    request.channels_last = order_.channels_last;
     request.direct = context.direct_convolution;
     ConvRequest fused = request;
     fused.epilogue = needs_shift();
@@ -180,45 +172,44 @@ class Conv2dGpu final : public Kernel {
       if (engine) scratch_bytes_ = std::max(scratch_bytes_, engine->workspace_bytes());
     }
     reserve(scratch_bytes_);
-    if (reorders_x_) x_at_ = reserve(x_.shape.count() * 4);
-    if (data_gradient_) dx_at_ = reserve(x_.shape.count() * 4);
+    const std::int64_t x_bytes = ordered_x_.physical_bytes();
+    if (reorders_x_) x_at_ = reserve(x_bytes);
+    if (data_gradient_) dx_at_ = reserve(x_bytes);
     if (filter_gradient_) dweight_at_ = reserve(weight_.count() * 4);
     if (context.training && wants_bias_) sums_at_ = reserve(channel_sums_bytes(dy_rows_, 1));
   }
 
-  float* ordered_x(const KernelArgs& args) {
-    if (!reorders_x_) return args.inputs[0].f32();
+  void* ordered_x(const KernelArgs& args) {
+    if (!reorders_x_) return args.inputs[0].data;
     ordered_x_.data = args.workspace.data() + x_at_;
     reorder(stream_, args.inputs[0], ordered_x_, false);
-    return ordered_x_.f32();
+    return ordered_x_.data;
   }
 
   void mask_and_sum(const KernelArgs& args) {
-    const float* y = op_.fused().relu ? args.outputs[0].f32() : nullptr;
-    float* dy = args.doutputs[0].f32();
+    const T* y = op_.fused().relu ? args.outputs[0].as<T>() : nullptr;
+    T* dy = args.doutputs[0].as<T>();
     const int bias = op_.bias_input();
     if (!wants_bias_ || args.modes[bias] == GradientMode::kNone) {
-      if (y) comm::parallel_for(stream_, y_.shape.count(), Mask{y, dy});
+      if (y) comm::parallel_for(stream_, y_.shape.count(), Mask<T>{y, dy});
       return;
     }
     const double* sums =
-        channel_sums<1>(stream_, dy_rows_, MaskedSum{y, dy}, args.workspace.data() + sums_at_);
-    comm::parallel_for(
-        stream_, dy_rows_.channels,
-        BiasGradient{sums, packed_->scale(args.parameter_version), args.dinputs[bias].f32(),
-                     args.modes[bias] == GradientMode::kAccumulate});
+        channel_sums<1>(stream_, dy_rows_, MaskedSum<T>{y, dy}, args.workspace.data() + sums_at_);
+    comm::parallel_for(stream_, dy_rows_.channels,
+                       BiasGradient{sums, packed_->scale(args.parameter_version),
+                                    Target{args.dinputs[bias].f32(), args.modes[bias]}});
   }
 
   void give_weight_gradient(const KernelArgs& args) {
     const Tensor& gradient = args.dinputs[1];
     const float* scale = packed_->scale(args.parameter_version);
-    const bool direct = !scale && args.modes[1] == GradientMode::kOverwrite &&
-                        packs_in_place(weight_, channels_last_);
-    auto* dweight =
-        direct ? gradient.f32() : reinterpret_cast<float*>(args.workspace.data() + dweight_at_);
-    filter_gradient_->run({ordered_x(args), dweight, args.doutputs[0].f32()}, args.workspace);
+    const bool direct =
+        !scale && args.modes[1] == GradientMode::kOverwrite && packs_in_place(weight_, order_);
+    std::byte* dweight = direct ? gradient.data : args.workspace.data() + dweight_at_;
+    filter_gradient_->run({ordered_x(args), dweight, args.doutputs[0].data}, args.workspace);
     if (direct) return;
-    give_packed_gradient(stream_, dweight, channels_last_, scale, gradient, args.modes[1]);
+    give_packed_gradient(stream_, dweight, order_, scale, gradient, args.modes[1]);
   }
 
   void give_input_gradient(const KernelArgs& args) {
@@ -228,7 +219,7 @@ class Conv2dGpu final : public Kernel {
       dx = ordered_x_;
       dx.data = args.workspace.data() + dx_at_;
     }
-    data_gradient_->run({dx.f32(), packed_->weight(args.parameter_version), args.doutputs[0].f32()},
+    data_gradient_->run({dx.data, packed_->weight(args.parameter_version), args.doutputs[0].data},
                         args.workspace);
     if (reorders_x_) {
       reorder(stream_, dx, args.dinputs[0], adds);
@@ -245,7 +236,8 @@ class Conv2dGpu final : public Kernel {
   Tensor ordered_x_;  // x as the engines read it
   Shape weight_;
   ChannelRows dy_rows_;
-  bool channels_last_ = true, reorders_x_ = false, fused_ = false, wants_bias_ = false;
+  PackedOrder order_;
+  bool reorders_x_ = false, fused_ = false, wants_bias_ = false;
   std::shared_ptr<PackedWeights> packed_;
   std::shared_ptr<ConvEngine> forward_, data_gradient_, filter_gradient_;
   std::int64_t workspace_bytes_ = 0, scratch_bytes_ = 0;
@@ -255,7 +247,7 @@ class Conv2dGpu final : public Kernel {
 }  // namespace
 
 std::unique_ptr<Kernel> compile_conv2d_gpu(const Conv2dOp& op, const KernelContext& context) {
-  return std::make_unique<Conv2dGpu>(op, context);
+  return make_kernel<Conv2dGpu>(context.outputs[0].type, op, context);
 }
 
 }  // namespace models

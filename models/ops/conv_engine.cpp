@@ -17,8 +17,9 @@ const char* to_string(ConvPass pass) {
 }  // namespace
 
 std::string to_string(const ConvRequest& r) {
-  return fmt::format("{} {} * {} stride {} padding {} dilation {} {}{}{}{}{}", to_string(r.pass),
-                     to_string(r.x), to_string(r.weight), r.stride, r.padding, r.dilation,
+  return fmt::format("{} {} {} * {} stride {} padding {} dilation {} {}{}{}{}{}",
+                     to_string(r.type), to_string(r.pass), to_string(r.x), to_string(r.weight),
+                     r.stride, r.padding, r.dilation,
                      r.channels_last ? "channels last" : "channels first",
                      r.direct ? " direct" : "", r.epilogue ? " +bias" : "",
                      r.residual ? " +residual" : "", r.relu ? " +relu" : "");

@@ -218,6 +218,7 @@ class ConvTransposeOp final : public Op {
   }
   Saved saved() const override { return {{0, 1}, {}}; }
   LayoutRule layout() const override { return LayoutRule::kPlain; }
+  PrecisionRule precision() const override { return PrecisionRule::kBf16; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
     if (context.device.kind != comm::DeviceKind::kCpu) {
       return compile_conv_transpose2d_gpu(attributes_, context);
@@ -248,6 +249,7 @@ class UpsampleDeconvolutionOp final : public Op {
     return {{Type::kF32, y}};
   }
   LayoutRule layout() const override { return LayoutRule::kPlain; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
     const Shape &x = context.inputs[0].shape, &y = context.outputs[0].shape;
     return make_resample(context, band(x[2], y[2]), band(x[3], y[3]));

@@ -2,35 +2,37 @@
 
 #include <fmt/format.h>
 
-#include "comm/parallel.h"
+#include "models/ops/elementwise.h"
 
 namespace models {
 namespace {
 
-// One row of `to`: the row of `from` that lies `top` below and `left` to the right, where it
-// exists. Serves both directions, since the gradient is the crop by the opposite offset.
-struct CopyRow {
-  const float* from;
-  float* to;
+// A row of `to`, or its element i: what lies `top` below and `left` to the right in `from`, where
+// it exists. Serves both directions, since the gradient is the crop by the opposite offset.
+template <typename T>
+struct Copy {
+  const T* from;
+  T* to;
   Shape source, target;
   std::int64_t top, left;
   int block;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t row) const {
+    for (std::int64_t i = 0; i < target[3] * block; ++i) (*this)(row, i);
+  }
+  RIDGELINE_HD void operator()(std::int64_t row, std::int64_t i) const {
     const std::int64_t h = row % target[2] + top, plane = row / target[2];
-    const std::int64_t width = target[3] * block, reach = source[3] * block;
-    const float* x = from + (plane * source[2] + h) * reach;
-    float* y = to + row * width;
-    const std::int64_t shift = left * block;
-    const bool inside = h >= 0 && h < source[2];
-    for (std::int64_t i = 0; i < width; ++i) {
-      const std::int64_t at = i + shift;
-      const float value = inside && at >= 0 && at < reach ? x[at] : 0.0f;
-      y[i] = accumulate ? y[i] + value : value;
+    const std::int64_t reach = source[3] * block, at = i + left * block;
+    float value = 0.0f;
+    if (h >= 0 && h < source[2] && at >= 0 && at < reach) {
+      value = from[(plane * source[2] + h) * reach + at];
     }
+    T& y = to[row * target[3] * block + i];
+    y = accumulate ? y + value : value;
   }
 };
 
+template <typename T>
 class CropKernel final : public Kernel {
  public:
   CropKernel(comm::StreamView stream, const CropWindow& window)
@@ -49,9 +51,9 @@ class CropKernel final : public Kernel {
             bool accumulate) const {
     const int block = from.channel_block;
     const std::int64_t planes = from.shape[0] * ((from.shape[1] + block - 1) / block);
-    comm::parallel_for(
-        stream_, planes * to.shape[2],
-        CopyRow{from.f32(), to.f32(), from.shape, to.shape, top, left, block, accumulate}, 32);
+    sweep_rows(
+        stream_, planes * to.shape[2], to.shape[3] * block,
+        Copy<T>{from.as<T>(), to.as<T>(), from.shape, to.shape, top, left, block, accumulate}, 32);
   }
   comm::StreamView stream_;
   CropWindow window_;
@@ -72,8 +74,9 @@ class CropOp final : public Op {
     y[3] = window_.width;
     return {{Type::kF32, y}};
   }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<CropKernel>(context.stream, window_);
+    return make_kernel<CropKernel>(context.outputs[0].type, context.stream, window_);
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "comm/parallel.h"
+#include "models/graph/element.h"
 #include "models/ops/fast_math.h"
 
 namespace models {
@@ -38,7 +39,8 @@ struct CountValid {
 struct Partition {
   float largest, sum;
 };
-RIDGELINE_HD inline Partition partition(const float* x, const Pixels& at) {
+template <typename T>
+RIDGELINE_HD Partition partition(const T* x, const Pixels& at) {
   Partition z{x[0], 0.0f};
   for (std::int64_t k = 1; k < at.classes; ++k) {
     const float v = x[at.offset(k)];
@@ -51,16 +53,17 @@ RIDGELINE_HD inline Partition partition(const float* x, const Pixels& at) {
 }
 
 // log sum e^x - (1 - e) x_t - e mean x
+template <typename T>
 struct Forward {
   Pixels at;
   Labels labels;
-  const float* x;
+  const T* x;
   float smoothing;
   RIDGELINE_HD double operator()(std::int64_t i) const {
     if (!labels.valid(i)) return 0.0;
-    const float* pixel = x + at.start(i);
+    const T* pixel = x + at.start(i);
     const Partition z = partition(pixel, at);
-    const double chosen = pixel[at.offset(labels.label[i])];
+    const double chosen = float{pixel[at.offset(labels.label[i])]};
     double mean = 0.0;
     if (smoothing > 0.0f) {
       for (std::int64_t k = 0; k < at.classes; ++k) mean += pixel[at.offset(k)];
@@ -72,11 +75,13 @@ struct Forward {
 };
 
 // dx_k (+)= (p_k - (1 - e) [k = t] - e / K) scale dloss
+template <typename T>
 struct Backward {
   Pixels at;
   Labels labels;
-  const float *x, *scale, *dloss;
-  float* dx;
+  const T* x;
+  const float *scale, *dloss;
+  T* dx;
   float smoothing;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t i) const {
@@ -112,6 +117,7 @@ struct Finish {
   }
 };
 
+template <typename T>
 class CrossEntropyKernel final : public Kernel {
  public:
   CrossEntropyKernel(const CrossEntropyAttributes& attributes, const KernelContext& context)
@@ -127,7 +133,7 @@ class CrossEntropyKernel final : public Kernel {
                                  static_cast<std::size_t>(comm::num_reduce_blocks(pixels_)));
     const Tensor& x = args.inputs[0];
     comm::parallel_reduce(stream_, pixels_,
-                          Forward{walk(x), labels(args), x.f32(), attributes_.label_smoothing},
+                          Forward<T>{walk(x), labels(args), x.as<T>(), attributes_.label_smoothing},
                           sums, {totals, 1});
     if (!attributes_.sum) {
       comm::parallel_reduce(stream_, pixels_, CountValid{labels(args)}, sums, {totals + 1, 1});
@@ -140,9 +146,9 @@ class CrossEntropyKernel final : public Kernel {
     const Tensor& x = args.inputs[0];
     comm::parallel_for(
         stream_, pixels_,
-        Backward{walk(x), labels(args), x.f32(), args.outputs[1].f32(), args.doutputs[0].f32(),
-                 args.dinputs[0].f32(), attributes_.label_smoothing,
-                 args.modes[0] == GradientMode::kAccumulate},
+        Backward<T>{walk(x), labels(args), x.as<T>(), args.outputs[1].f32(),
+                    args.doutputs[0].f32(), args.dinputs[0].as<T>(), attributes_.label_smoothing,
+                    args.modes[0] == GradientMode::kAccumulate},
         512);
   }
 
@@ -181,8 +187,9 @@ class CrossEntropyOp final : public Op {
   bool differentiable(int input) const override { return input == 0; }
   Saved saved() const override { return {{0, 1}, {1}}; }
   LayoutRule layout() const override { return LayoutRule::kAny; }
+  PrecisionRule precision() const override { return PrecisionRule::kReads; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<CrossEntropyKernel>(attributes_, context);
+    return make_kernel<CrossEntropyKernel>(context.inputs[0].type, attributes_, context);
   }
 
  private:

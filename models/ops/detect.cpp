@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "models/graph/element.h"
 #include "models/ops/fast_math.h"
 #include "models/ops/on_host.h"
 
@@ -24,7 +25,8 @@ bool better(const Candidate& a, const Candidate& b) {
 float at(const Tensor& t, std::int64_t n, std::int64_t c, std::int64_t cell) {
   const std::int64_t block = t.channel_block, cells = t.shape[2] * t.shape[3];
   const std::int64_t blocks = (t.shape[1] + block - 1) / block;
-  return t.f32()[((n * blocks + c / block) * cells + cell) * block + c % block];
+  const std::int64_t i = ((n * blocks + c / block) * cells + cell) * block + c % block;
+  return t.type == Type::kBF16 ? float{t.as<comm::Bf16>()[i]} : t.f32()[i];
 }
 
 class DetectKernel final : public Kernel {
@@ -137,6 +139,7 @@ class DetectOp final : public Op {
   }
   bool differentiable(int) const override { return false; }
   LayoutRule layout() const override { return LayoutRule::kAny; }
+  PrecisionRule precision() const override { return PrecisionRule::kReads; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
     const auto make = [this](const KernelContext& host) {
       return std::make_unique<DetectKernel>(grid_, options_, height_, width_, host);

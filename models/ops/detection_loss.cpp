@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "comm/buffer.h"
+#include "models/graph/element.h"
 #include "models/ops/fast_math.h"
 
 namespace models {
@@ -10,24 +11,28 @@ namespace {
 
 constexpr float kAlpha = 0.25f;
 
-// One pyramid level as the losses walk it: item i = (n, channel block, h, w) holds `block`
-// consecutive channels at data + i * block.
+// One pyramid level as the losses walk it. An item is up to `piece` consecutive channels of one
+// block (n, channel block, h, w).
+template <typename T>
 struct LevelView {
-  const float* data;
-  float* gradient;  // null in the forward pass
+  const T* data;
+  T* gradient;  // null in the forward pass
   std::int64_t channels, cells;
   std::int64_t first_anchor, num_anchors;
-  int block, per_cell;
+  int block, piece, pieces, per_cell;  // pieces of a block
   bool accumulate;
 
   struct Item {
-    std::int64_t image, channel,
-        anchor;  // first channel; anchor of channel 0 at this cell, per image
+    std::int64_t image, first;     // element of its first channel
+    std::int64_t channel, anchor;  // that channel; the anchor of channel 0 at this cell
+    int count;
   };
   RIDGELINE_HD Item item(std::int64_t i) const {
     const std::int64_t blocks = (channels + block - 1) / block;
-    const std::int64_t cell = i % cells, rest = i / cells;
-    return {rest / blocks, rest % blocks * block, first_anchor + cell * per_cell};
+    const std::int64_t at = pieces == 1 ? i : i / pieces, cell = at % cells, rest = at / cells;
+    const int lane = static_cast<int>(i - at * pieces) * piece;
+    return {rest / blocks, at * block + lane, rest % blocks * block + lane,
+            first_anchor + cell * per_cell, block - lane < piece ? block - lane : piece};
   }
   RIDGELINE_HD void give(std::int64_t at, float value) const {
     gradient[at] = accumulate ? gradient[at] + value : value;
@@ -44,27 +49,27 @@ constexpr std::int32_t kNoClass = -3;
 // With p = sigmoid(x):  negative (1 - alpha) p^2 softplus(x), derivative (1 - alpha) p^2 (2 q s +
 // p)
 //                       positive alpha q^2 (softplus(x) - x), derivative -alpha q^2 (2 p s' + q)
-template <bool kBackward>
+template <typename T, bool kBackward>
 struct Focal {
   static constexpr int kLanes = 16;  // one vector of AVX-512
 
-  LevelView level;
+  LevelView<T> level;
   const std::int32_t* target;  // (N, A)
   const float* scale;          // (N)
   const float* dloss;          // backward
   ChannelTable table;          // (channels, padded)
 
   RIDGELINE_HD double operator()(std::int64_t i) const {
-    const LevelView::Item at = level.item(i);
+    const auto at = level.item(i);
     const std::int32_t* targets = target + at.image * level.num_anchors + at.anchor;
     const float factor = scale[at.image] * (kBackward ? *dloss : 1.0f);
     float sum = 0.0f;
     int lane = 0;
-    for (; lane + kLanes <= level.block; lane += kLanes) {
-      sum += lanes<kLanes>(i * level.block + lane, at.channel + lane, targets, factor);
+    for (; lane + kLanes <= at.count; lane += kLanes) {
+      sum += lanes<kLanes>(at.first + lane, at.channel + lane, targets, factor);
     }
-    for (; lane < level.block; ++lane) {
-      sum += lanes<1>(i * level.block + lane, at.channel + lane, targets, factor);
+    for (; lane < at.count; ++lane) {
+      sum += lanes<1>(at.first + lane, at.channel + lane, targets, factor);
     }
     return static_cast<double>(sum) * factor;
   }
@@ -73,7 +78,7 @@ struct Focal {
   template <int kCount>
   RIDGELINE_HD float lanes(std::int64_t index, std::int64_t channel, const std::int32_t* targets,
                            float factor) const {
-    const float* x = level.data + index;
+    const T* x = level.data + index;
     const std::int32_t *anchor = table.anchor + channel, *label = table.label + channel;
     std::int32_t wanted[kCount];
     float value[kCount];
@@ -103,8 +108,9 @@ struct Focal {
 };
 
 // |delta_j - encode_j(anchor, box)| and its sign
+template <typename T>
 struct BoxL1 {
-  LevelView level;
+  LevelView<T> level;
   const std::int32_t* match;  // (N, A)
   const float* scale;         // (N)
   const float* dloss;
@@ -113,11 +119,11 @@ struct BoxL1 {
   std::int64_t capacity;
 
   RIDGELINE_HD double operator()(std::int64_t i) const {
-    const LevelView::Item at = level.item(i);
+    const auto at = level.item(i);
     const float factor = scale[at.image] * (dloss ? *dloss : 1.0f);
     float sum = 0.0f;
-    for (int lane = 0; lane < level.block; ++lane) {
-      const std::int64_t channel = at.channel + lane, index = i * level.block + lane;
+    for (int lane = 0; lane < at.count; ++lane) {
+      const std::int64_t channel = at.channel + lane, index = at.first + lane;
       const std::int64_t anchor = at.anchor + channel / 4;
       const std::int32_t g =
           channel < level.channels ? match[at.image * level.num_anchors + anchor] : kBackground;
@@ -155,12 +161,14 @@ struct Discard {
 };
 
 // Runs a body over all levels: totals in the forward pass, gradients in the backward pass.
+template <typename T>
 class LevelKernel : public Kernel {
  public:
   LevelKernel(std::shared_ptr<const AnchorGrid> grid, const KernelContext& context)
       : stream_(context.stream), grid_(std::move(grid)) {
     for (std::size_t l = 0; l < grid_->levels.size(); ++l) {
-      max_items_ = std::max(max_items_, items(context.inputs[l]));
+      REQUIRE(context.inputs[l].type == context.inputs[0].type, "levels of two types");
+      max_items_ = std::max(max_items_, num_items(context.inputs[l]));
     }
   }
   std::int64_t workspace_bytes() const override {
@@ -169,18 +177,29 @@ class LevelKernel : public Kernel {
 
  protected:
   int num_levels() const { return static_cast<int>(grid_->levels.size()); }
-  static std::int64_t items(const Tensor& t) { return t.physical_count() / t.channel_block; }
+  // Whole blocks on a CPU; on a GPU few channels a thread, beside those of its neighbours.
+  int piece(const Tensor& t) const {
+    return stream_.on_cpu() ? t.channel_block : std::min(t.channel_block, 8);
+  }
+  int pieces(const Tensor& t) const {
+    return static_cast<int>(comm::num_blocks(t.channel_block, piece(t)));
+  }
+  std::int64_t num_items(const Tensor& t) const {
+    return t.physical_count() / t.channel_block * pieces(t);
+  }
 
-  LevelView view(const KernelArgs& args, int l) const {
+  LevelView<T> view(const KernelArgs& args, int l) const {
     const Tensor& x = args.inputs[l];
     const bool backward = !args.dinputs.empty();
-    return {x.f32(),
-            backward ? args.dinputs[l].f32() : nullptr,
+    return {x.as<T>(),
+            backward ? args.dinputs[l].as<T>() : nullptr,
             x.shape[1],
             x.shape[2] * x.shape[3],
             grid_->levels[l].first,
             grid_->total(),
             x.channel_block,
+            piece(x),
+            pieces(x),
             grid_->per_cell,
             backward && args.modes[l] == GradientMode::kAccumulate};
   }
@@ -188,7 +207,7 @@ class LevelKernel : public Kernel {
   void sum_levels(const KernelArgs& args, Make make) const {
     auto* totals = reinterpret_cast<double*>(args.workspace.data());
     for (int l = 0; l < num_levels(); ++l) {
-      const std::int64_t n = items(args.inputs[l]);
+      const std::int64_t n = num_items(args.inputs[l]);
       const std::span<double> sums(totals + num_levels(),
                                    static_cast<std::size_t>(comm::num_reduce_blocks(n)));
       comm::parallel_reduce(stream_, n, make(view(args, l)), sums, {totals + l, 1});
@@ -200,7 +219,7 @@ class LevelKernel : public Kernel {
     for (int l = 0; l < num_levels(); ++l) {
       if (args.modes[l] == GradientMode::kNone) continue;
       const auto body = make(view(args, l));
-      comm::parallel_for(stream_, items(args.inputs[l]), Discard<decltype(body)>{body}, 64);
+      comm::parallel_for(stream_, num_items(args.inputs[l]), Discard<decltype(body)>{body}, 64);
     }
   }
 
@@ -211,10 +230,11 @@ class LevelKernel : public Kernel {
   std::int64_t max_items_ = 0;
 };
 
-class FocalKernel final : public LevelKernel {
+template <typename T>
+class FocalKernel final : public LevelKernel<T> {
  public:
   FocalKernel(std::shared_ptr<const AnchorGrid> grid, int num_classes, const KernelContext& context)
-      : LevelKernel(std::move(grid), context) {
+      : LevelKernel<T>(std::move(grid), context) {
     const Tensor& logits = context.inputs[0];  // all levels have the same channels
     const std::int64_t channels = logits.shape[1], block = logits.channel_block;
     const std::int64_t padded = (channels + block - 1) / block * block;
@@ -224,47 +244,52 @@ class FocalKernel final : public LevelKernel {
       rows[padded + c] = c < channels ? static_cast<std::int32_t>(c % num_classes) : kNoClass;
     }
     table_ = comm::Buffer(context.device, rows.size() * sizeof(std::int32_t));
-    comm::copy_bytes(stream_, table_.bytes(), std::as_bytes(std::span(rows)));
-    stream_.synchronize();
+    comm::copy_bytes(context.stream, table_.bytes(), std::as_bytes(std::span(rows)));
+    context.stream.synchronize();
     const auto* first = table_.as<const std::int32_t>().data();
     rows_ = {first, first + padded};
   }
   void forward(const KernelArgs& args) override {
-    sum_levels(args, [&](const LevelView& level) { return body<false>(args, level, nullptr); });
+    this->sum_levels(args,
+                     [&](const LevelView<T>& level) { return body<false>(args, level, nullptr); });
   }
   void backward(const KernelArgs& args) override {
     const float* dloss = args.doutputs[0].f32();
-    sweep_levels(args, [&](const LevelView& level) { return body<true>(args, level, dloss); });
+    this->sweep_levels(args,
+                       [&](const LevelView<T>& level) { return body<true>(args, level, dloss); });
   }
 
  private:
   template <bool kBackward>
-  Focal<kBackward> body(const KernelArgs& args, const LevelView& level, const float* dloss) const {
-    const int l = num_levels();
+  Focal<T, kBackward> body(const KernelArgs& args, const LevelView<T>& level,
+                           const float* dloss) const {
+    const int l = this->num_levels();
     return {level, args.inputs[l].as<const std::int32_t>(), args.inputs[l + 1].f32(), dloss, rows_};
   }
   comm::Buffer table_;
   ChannelTable rows_;
 };
 
-class BoxKernel final : public LevelKernel {
+template <typename T>
+class BoxKernel final : public LevelKernel<T> {
  public:
   BoxKernel(std::shared_ptr<const AnchorGrid> grid, const KernelContext& context)
-      : LevelKernel(grid, context), anchors_(context.device, grid->boxes.size() * sizeof(float)) {
-    comm::copy_bytes(stream_, anchors_.bytes(), std::as_bytes(std::span(grid->boxes)));
-    stream_.synchronize();
+      : LevelKernel<T>(grid, context),
+        anchors_(context.device, grid->boxes.size() * sizeof(float)) {
+    comm::copy_bytes(context.stream, anchors_.bytes(), std::as_bytes(std::span(grid->boxes)));
+    context.stream.synchronize();
   }
   void forward(const KernelArgs& args) override {
-    sum_levels(args, [&](const LevelView& level) { return body(args, level, nullptr); });
+    this->sum_levels(args, [&](const LevelView<T>& level) { return body(args, level, nullptr); });
   }
   void backward(const KernelArgs& args) override {
-    sweep_levels(args,
-                 [&](const LevelView& level) { return body(args, level, args.doutputs[0].f32()); });
+    this->sweep_levels(
+        args, [&](const LevelView<T>& level) { return body(args, level, args.doutputs[0].f32()); });
   }
 
  private:
-  BoxL1 body(const KernelArgs& args, const LevelView& level, const float* dloss) const {
-    const int l = num_levels();
+  BoxL1<T> body(const KernelArgs& args, const LevelView<T>& level, const float* dloss) const {
+    const int l = this->num_levels();
     return {level,
             args.inputs[l].as<const std::int32_t>(),
             args.inputs[l + 1].f32(),
@@ -293,6 +318,7 @@ class LevelLossOp : public Op {
     return all;
   }
   LayoutRule layout() const override { return LayoutRule::kAny; }
+  PrecisionRule precision() const override { return PrecisionRule::kReads; }
 
  protected:
   std::shared_ptr<const AnchorGrid> grid_;
@@ -308,7 +334,7 @@ class FocalLossOp final : public LevelLossOp {
   std::string name() const override { return "focal_loss"; }
   std::string attributes() const override { return fmt::format("classes {}", num_classes_); }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<FocalKernel>(grid_, num_classes_, context);
+    return make_kernel<FocalKernel>(context.inputs[0].type, grid_, num_classes_, context);
   }
 
  private:
@@ -321,7 +347,7 @@ class BoxLossOp final : public LevelLossOp {
       : LevelLossOp(grid, static_cast<int>(grid->levels.size()) + 3) {}
   std::string name() const override { return "box_loss"; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<BoxKernel>(grid_, context);
+    return make_kernel<BoxKernel>(context.inputs[0].type, grid_, context);
   }
 };
 

@@ -21,9 +21,10 @@ struct Key {
 };
 
 // Elements 4 d to 4 d + 3 of sample n in its plain order: one draw. to (+)= mask from / (1 - p)
+template <typename T>
 struct Mask {
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   const std::int64_t* sample_id;  // (N)
   const std::int32_t* epoch;      // (N)
   Key key;
@@ -51,17 +52,19 @@ struct Mask {
 };
 
 // The channels that only fill the last block, at cell i % cells of sample i / cells.
+template <typename T>
 struct ClearPadding {
-  float* to;
+  T* to;
   std::int64_t channels, cells;
   int block;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const std::int64_t blocks = (channels + block - 1) / block;
-    float* last = to + ((i / cells * blocks + blocks - 1) * cells + i % cells) * block;
+    T* last = to + ((i / cells * blocks + blocks - 1) * cells + i % cells) * block;
     for (std::int64_t lane = channels % block; lane < block; ++lane) last[lane] = 0.0f;
   }
 };
 
+template <typename T>
 class DropoutKernel final : public Kernel {
  public:
   DropoutKernel(comm::StreamView stream, const Key& key) : stream_(stream), key_(key) {}
@@ -82,12 +85,13 @@ class DropoutKernel final : public Kernel {
     const int block = maps ? from.channel_block : 1;
     const bool accumulate = mode == GradientMode::kAccumulate;
     comm::parallel_for(stream_, s[0] * draws,
-                       Mask{from.f32(), to.f32(), args.inputs[1].as<const std::int64_t>(),
-                            args.inputs[2].as<const std::int32_t>(), key_, draws, channels, cells,
-                            block, accumulate},
+                       Mask<T>{from.as<T>(), to.as<T>(), args.inputs[1].as<const std::int64_t>(),
+                               args.inputs[2].as<const std::int32_t>(), key_, draws, channels,
+                               cells, block, accumulate},
                        512);
     if (channels % block != 0 && !accumulate) {
-      comm::parallel_for(stream_, s[0] * cells, ClearPadding{to.f32(), channels, cells, block});
+      comm::parallel_for(stream_, s[0] * cells,
+                         ClearPadding<T>{to.as<T>(), channels, cells, block});
     }
   }
   comm::StreamView stream_;
@@ -109,8 +113,9 @@ class DropoutOp final : public Op {
   }
   bool differentiable(int input) const override { return input == 0; }
   Saved saved() const override { return {{1, 2}, {}}; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<DropoutKernel>(context.stream, key_);
+    return make_kernel<DropoutKernel>(context.outputs[0].type, context.stream, key_);
   }
 
  private:

@@ -3,13 +3,14 @@
 namespace models {
 namespace {
 
+template <typename T>
 struct GiveGradient {
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
     if (accumulate) {
-      for (std::int64_t i = begin; i < end; ++i) to[i] += from[i];
+      for (std::int64_t i = begin; i < end; ++i) to[i] = to[i] + from[i];
     } else {
       for (std::int64_t i = begin; i < end; ++i) to[i] = from[i];
     }
@@ -21,8 +22,12 @@ struct GiveGradient {
 void give_gradient(comm::StreamView stream, const Tensor& from, const Tensor& to,
                    GradientMode mode) {
   if (mode == GradientMode::kNone) return;
-  comm::parallel_for_blocks(stream, from.physical_count(), kSweep,
-                            GiveGradient{from.f32(), to.f32(), mode == GradientMode::kAccumulate});
+  REQUIRE(from.type == to.type, "{} to {}", to_string(from.type), to_string(to.type));
+  with_element(from.type, [&](auto zero) {
+    using T = decltype(zero);
+    sweep(stream, from.physical_count(),
+          GiveGradient<T>{from.as<T>(), to.as<T>(), mode == GradientMode::kAccumulate});
+  });
 }
 
 }  // namespace models

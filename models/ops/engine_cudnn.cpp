@@ -93,7 +93,7 @@ class Builder {
   // Its operands, ascending.
   std::vector<Operand> build() {
     constexpr auto f32 = fe::DataType_t::FLOAT;
-    graph_.set_io_data_type(f32).set_intermediate_data_type(f32).set_compute_data_type(f32);
+    graph_.set_io_data_type(type()).set_intermediate_data_type(f32).set_compute_data_type(f32);
     switch (r_.pass) {
       case ConvPass::kForward: return forward();
       case ConvPass::kDataGradient: {
@@ -112,6 +112,9 @@ class Builder {
   }
 
  private:
+  fe::DataType_t type() const {
+    return r_.type == Type::kBF16 ? fe::DataType_t::BFLOAT16 : fe::DataType_t::FLOAT;
+  }
   std::vector<Operand> forward() {
     std::vector<Operand> operands = {kX, kWeight};
     const TensorPtr x = tensor(kX, r_.x), weight = tensor(kWeight, r_.weight);
@@ -138,13 +141,14 @@ class Builder {
                              .set_uid(operand)
                              .set_dim(extents(shape))
                              .set_stride(strides(shape, r_.channels_last))
-                             .set_data_type(fe::DataType_t::FLOAT));
+                             .set_data_type(type()));
   }
   void result(Operand operand, const Shape& shape, const TensorPtr& tensor) {
     tensor->set_output(true)
         .set_uid(operand)
         .set_dim(extents(shape))
-        .set_stride(strides(shape, r_.channels_last));
+        .set_stride(strides(shape, r_.channels_last))
+        .set_data_type(type());
   }
   TensorPtr shaped(const TensorPtr& tensor) const {
     tensor->set_dim(extents(r_.y)).set_stride(strides(r_.y, r_.channels_last));
@@ -169,8 +173,9 @@ class Builder {
 
 std::vector<fe::NumericalNote_t> unwanted(const ConvRequest& request) {
   using Note = fe::NumericalNote_t;
-  std::vector<Note> notes = {Note::NONDETERMINISTIC, Note::TENSOR_CORE, Note::DOWN_CONVERT_INPUTS,
+  std::vector<Note> notes = {Note::NONDETERMINISTIC, Note::DOWN_CONVERT_INPUTS,
                              Note::REDUCED_PRECISION_REDUCTION};
+  if (request.type == Type::kF32) notes.push_back(Note::TENSOR_CORE);
   if (request.direct) {
     notes.insert(notes.end(), {Note::FFT, Note::WINOGRAD, Note::WINOGRAD_TILE_4x4,
                                Note::WINOGRAD_TILE_6x6, Note::WINOGRAD_TILE_13x13});
@@ -218,8 +223,8 @@ class CudnnEngine final : public ConvEngine {
     switch (operand) {
       case kX: return operands.x;
       case kWeight: return operands.weight;
-      case kResidual: return const_cast<float*>(operands.residual);
-      case kBias: return const_cast<float*>(operands.bias);
+      case kResidual: return const_cast<void*>(operands.residual);
+      case kBias: return const_cast<void*>(operands.bias);
       case kY: return operands.y;
     }
     return nullptr;

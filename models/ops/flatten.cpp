@@ -34,6 +34,7 @@ class FlattenOp final : public Op {
     return {{Type::kF32, {x[0], x.count() / x[0]}}};
   }
   LayoutRule layout() const override { return LayoutRule::kAny; }
+  PrecisionRule precision() const override { return PrecisionRule::kReads; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
     return std::make_unique<FlattenKernel>(context.stream);
   }

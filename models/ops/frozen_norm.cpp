@@ -11,9 +11,10 @@ namespace {
 
 // y = (x - mean) * s + beta forward, dx (+)= dy * s backward; s = gamma / sqrt(variance + eps).
 // Padding channels hold zeros and stay zeros.
+template <typename T>
 struct Normalise {
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   const float *gamma, *beta, *mean, *variance;
   Shape shape;
   int block;
@@ -30,6 +31,7 @@ struct Normalise {
   }
 };
 
+template <typename T>
 class FrozenNormKernel final : public Kernel {
  public:
   FrozenNormKernel(comm::StreamView stream, float eps) : stream_(stream), eps_(eps) {}
@@ -45,9 +47,10 @@ class FrozenNormKernel final : public Kernel {
   void run(const KernelArgs& args, const Tensor& from, const Tensor& to, bool backward,
            bool accumulate) {
     comm::parallel_for(stream_, to.physical_count(),
-                       Normalise{from.f32(), to.f32(), args.inputs[1].f32(), args.inputs[2].f32(),
-                                 args.inputs[3].f32(), args.inputs[4].f32(), to.shape,
-                                 to.channel_block, eps_, backward, accumulate});
+                       Normalise<T>{from.as<T>(), to.as<T>(), args.inputs[1].f32(),
+                                    args.inputs[2].f32(), args.inputs[3].f32(),
+                                    args.inputs[4].f32(), to.shape, to.channel_block, eps_,
+                                    backward, accumulate});
   }
   comm::StreamView stream_;
   float eps_;
@@ -71,7 +74,7 @@ std::vector<ValueSpec> FrozenNormOp::infer(std::span<const ValueSpec> inputs) co
 }
 
 std::unique_ptr<Kernel> FrozenNormOp::compile(const KernelContext& context) const {
-  return std::make_unique<FrozenNormKernel>(context.stream, eps_);
+  return make_kernel<FrozenNormKernel>(context.outputs[0].type, context.stream, eps_);
 }
 
 }  // namespace models

@@ -18,6 +18,7 @@ class FrozenNormOp final : public Op {
   std::string attributes() const override;
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Saved saved() const override { return {{1, 2, 3, 4}, {}}; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   bool differentiable(int input) const override { return input == 0; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
   float eps() const { return eps_; }

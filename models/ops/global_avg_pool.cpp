@@ -5,15 +5,16 @@
 namespace models {
 namespace {
 
+template <typename T>
 struct Forward {
-  const float* x;
+  const T* x;
   float* y;
   std::int64_t channels, cells;
   int block;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const std::int64_t n = i / channels, c = i % channels;
     const std::int64_t blocks = (channels + block - 1) / block;
-    const float* from = x + (n * blocks + c / block) * cells * block + c % block;
+    const T* from = x + (n * blocks + c / block) * cells * block + c % block;
     double sum = 0;
     for (std::int64_t k = 0; k < cells; ++k) sum += from[k * block];
     y[i] = static_cast<float>(sum / static_cast<double>(cells));
@@ -21,9 +22,10 @@ struct Forward {
 };
 
 // dx(n, c, h, w) (+)= dy(n, c) / (H W); channels that only fill a block stay zero
+template <typename T>
 struct Backward {
   const float* dy;
-  float* dx;
+  T* dx;
   Shape shape;
   std::int64_t padded;  // elements of an image in memory
   int block;
@@ -35,6 +37,7 @@ struct Backward {
   }
 };
 
+template <typename T>
 class GlobalAvgPoolKernel final : public Kernel {
  public:
   explicit GlobalAvgPoolKernel(comm::StreamView stream) : stream_(stream) {}
@@ -43,15 +46,17 @@ class GlobalAvgPoolKernel final : public Kernel {
     const Tensor& x = args.inputs[0];
     const std::int64_t cells = x.shape[2] * x.shape[3];
     comm::parallel_for(stream_, x.shape[0] * x.shape[1],
-                       Forward{x.f32(), args.outputs[0].f32(), x.shape[1], cells, x.channel_block},
+                       Forward<T>{x.as<T>(), args.outputs[0].f32(), x.shape[1], cells,
+                                  x.channel_block},
                        64);
   }
   void backward(const KernelArgs& args) override {
     const Tensor& dx = args.dinputs[0];
     comm::parallel_for(
         stream_, dx.physical_count(),
-        Backward{args.doutputs[0].f32(), dx.f32(), dx.shape, dx.physical_count() / dx.shape[0],
-                 dx.channel_block, args.modes[0] == GradientMode::kAccumulate});
+        Backward<T>{args.doutputs[0].f32(), dx.as<T>(), dx.shape,
+                    dx.physical_count() / dx.shape[0], dx.channel_block,
+                    args.modes[0] == GradientMode::kAccumulate});
   }
 
  private:
@@ -67,8 +72,9 @@ class GlobalAvgPoolOp final : public Op {
     return {{Type::kF32, {x[0], x[1]}}};
   }
   LayoutRule layout() const override { return LayoutRule::kAny; }
+  PrecisionRule precision() const override { return PrecisionRule::kReads; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<GlobalAvgPoolKernel>(context.stream);
+    return make_kernel<GlobalAvgPoolKernel>(context.inputs[0].type, context.stream);
   }
 };
 

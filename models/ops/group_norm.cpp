@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "comm/parallel.h"
+#include "models/ops/elementwise.h"
 
 namespace models {
 namespace {
@@ -19,7 +19,8 @@ struct Geometry {
   }
   RIDGELINE_HD std::int64_t per_group() const { return channels / groups; }
   // The image's last group zeros the channels that only fill the last block.
-  RIDGELINE_HD void clear_padding(float* data, std::int64_t i) const {
+  template <typename T>
+  RIDGELINE_HD void clear_padding(T* data, std::int64_t i) const {
     if (i % groups != groups - 1) return;
     for (std::int64_t c = channels; c % block != 0; ++c) {
       const std::int64_t s = start(i / groups, c);
@@ -29,22 +30,25 @@ struct Geometry {
 };
 
 // mean and 1 / sqrt(variance + eps) of group i = (n, g), then y of its channels
+template <typename T>
 struct Forward {
   Geometry at;
-  const float *x, *gamma, *beta;
-  float *y, *mean, *rstd;  // mean, rstd: (N, G)
+  const T* x;
+  const float *gamma, *beta;
+  T* y;
+  float *mean, *rstd;  // (N, G)
   float eps;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const std::int64_t n = i / at.groups, first = i % at.groups * at.per_group();
     const double count = static_cast<double>(at.per_group() * at.cells);
     double sum = 0, squares = 0;
     for (std::int64_t c = first; c < first + at.per_group(); ++c) {
-      const float* from = x + at.start(n, c);
+      const T* from = x + at.start(n, c);
       for (std::int64_t k = 0; k < at.cells; ++k) sum += from[k * at.block];
     }
     const double m = sum / count;
     for (std::int64_t c = first; c < first + at.per_group(); ++c) {
-      const float* from = x + at.start(n, c);
+      const T* from = x + at.start(n, c);
       for (std::int64_t k = 0; k < at.cells; ++k) {
         const double d = from[k * at.block] - m;
         squares += d * d;
@@ -64,10 +68,12 @@ struct Forward {
 };
 
 // dx (+)= rstd (gamma dy - mean(gamma dy) - x^ mean(gamma dy x^)), means over the group
+template <typename T>
 struct BackwardData {
   Geometry at;
-  const float *x, *gamma, *mean, *rstd, *dy;
-  float* dx;
+  const T *x, *dy;
+  const float *gamma, *mean, *rstd;
+  T* dx;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const std::int64_t n = i / at.groups, first = i % at.groups * at.per_group();
@@ -97,28 +103,29 @@ struct BackwardData {
 };
 
 // dgamma(c) (+)= sum dy x^, dbeta(c) (+)= sum dy
+template <typename T>
 struct BackwardParameters {
   Geometry at;
   std::int64_t images;
-  const float *x, *mean, *rstd, *dy;
-  float *dgamma, *dbeta;
-  GradientMode gamma_mode, beta_mode;
+  const T *x, *dy;
+  const float *mean, *rstd;
+  Target dgamma, dbeta;
   RIDGELINE_HD void operator()(std::int64_t c) const {
     double scale = 0, shift = 0;
     for (std::int64_t n = 0; n < images; ++n) {
       const std::int64_t s = at.start(n, c), i = n * at.groups + c / at.per_group();
       for (std::int64_t k = 0; k < at.cells; ++k) {
         const std::int64_t e = s + k * at.block;
-        scale += double{dy[e]} * (x[e] - mean[i]) * rstd[i];
+        scale += double{float{dy[e]}} * (x[e] - mean[i]) * rstd[i];
         shift += dy[e];
       }
     }
-    const auto dg = static_cast<float>(scale), db = static_cast<float>(shift);
-    if (dgamma) dgamma[c] = gamma_mode == GradientMode::kAccumulate ? dgamma[c] + dg : dg;
-    if (dbeta) dbeta[c] = beta_mode == GradientMode::kAccumulate ? dbeta[c] + db : db;
+    dgamma.give(c, scale);
+    dbeta.give(c, shift);
   }
 };
 
+template <typename T>
 class GroupNormKernel final : public Kernel {
  public:
   GroupNormKernel(comm::StreamView stream, int groups, float eps)
@@ -127,26 +134,26 @@ class GroupNormKernel final : public Kernel {
     const Tensor& x = args.inputs[0];
     comm::parallel_for(
         stream_, x.shape[0] * groups_,
-        Forward{geometry(x), x.f32(), args.inputs[1].f32(), args.inputs[2].f32(),
-                args.outputs[0].f32(), args.outputs[1].f32(), args.outputs[2].f32(), eps_},
+        Forward<T>{geometry(x), x.as<T>(), args.inputs[1].f32(), args.inputs[2].f32(),
+                   args.outputs[0].as<T>(), args.outputs[1].f32(), args.outputs[2].f32(), eps_},
         1);
   }
   void backward(const KernelArgs& args) override {
     const Tensor& x = args.inputs[0];
     const float *mean = args.outputs[1].f32(), *rstd = args.outputs[2].f32();
-    const float* dy = args.doutputs[0].f32();
+    const T* dy = args.doutputs[0].as<T>();
     if (args.modes[0] != GradientMode::kNone) {
       comm::parallel_for(
           stream_, x.shape[0] * groups_,
-          BackwardData{geometry(x), x.f32(), args.inputs[1].f32(), mean, rstd, dy,
-                       args.dinputs[0].f32(), args.modes[0] == GradientMode::kAccumulate},
+          BackwardData<T>{geometry(x), x.as<T>(), dy, args.inputs[1].f32(), mean, rstd,
+                          args.dinputs[0].as<T>(), args.modes[0] == GradientMode::kAccumulate},
           1);
     }
-    comm::parallel_for(
-        stream_, x.shape[1],
-        BackwardParameters{geometry(x), x.shape[0], x.f32(), mean, rstd, dy, args.dinputs[1].f32(),
-                           args.dinputs[2].f32(), args.modes[1], args.modes[2]},
-        4);
+    const auto target = [&](int i) { return Target{args.dinputs[i].f32(), args.modes[i]}; };
+    comm::parallel_for(stream_, x.shape[1],
+                       BackwardParameters<T>{geometry(x), x.shape[0], x.as<T>(), dy, mean, rstd,
+                                             target(1), target(2)},
+                       4);
   }
 
  private:
@@ -174,8 +181,12 @@ class GroupNormOp final : public Op {
     return {inputs[0], per_group, per_group};
   }
   Saved saved() const override { return {{0, 1}, {1, 2}}; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<GroupNormKernel>(context.stream, groups_, eps_);
+    if (context.device.kind != comm::DeviceKind::kCpu) {
+      return compile_group_norm_gpu(context, groups_, eps_);
+    }
+    return make_kernel<GroupNormKernel>(context.outputs[0].type, context.stream, groups_, eps_);
   }
 
  private:

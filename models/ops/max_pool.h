@@ -18,6 +18,7 @@ class MaxPoolOp final : public Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Saved saved() const override { return {{}, {1}}; }
   LayoutRule layout() const override { return LayoutRule::kBlocked; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
   int window() const { return window_; }
   int stride() const { return stride_; }

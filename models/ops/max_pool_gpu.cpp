@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "comm/parallel.h"
+#include "models/graph/element.h"
 #include "models/ops/max_pool.h"
 
 namespace models {
@@ -28,16 +29,17 @@ struct Windows {
 };
 
 // y(n, c, i, j) = the first maximum of its window; a value that is not a number wins
+template <typename T>
 struct Forward {
   Windows w;
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   std::uint8_t* indices;  // null: not wanted
   RIDGELINE_HD void operator()(std::int64_t element) const {
     const std::int64_t lane = element % w.block, cell = element / w.block;
     const std::int64_t j = cell % w.y_width, i = cell / w.y_width % w.y_height;
     const std::int64_t outer = cell / w.y_width / w.y_height;
-    const float* plane = x + outer * w.x_height * w.x_width * w.block + lane;
+    const T* plane = x + outer * w.x_height * w.x_width * w.block + lane;
     const std::int64_t top = i * w.stride - w.padding, left = j * w.stride - w.padding;
     float best = -std::numeric_limits<float>::infinity();
     int at = -1;
@@ -60,11 +62,12 @@ struct Forward {
 };
 
 // dx(n, c, h, v) (+)= sum of dy over the windows whose maximum it is
+template <typename T>
 struct Backward {
   Windows w;
-  const float* dy;
+  const T* dy;
   const std::uint8_t* indices;
-  float* dx;
+  T* dx;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t element) const {
     const std::int64_t lane = element % w.block, cell = element / w.block;
@@ -91,6 +94,7 @@ struct Backward {
   }
 };
 
+template <typename T>
 class MaxPoolGpu final : public Kernel {
  public:
   MaxPoolGpu(const MaxPoolOp& op, const KernelContext& context)
@@ -103,14 +107,14 @@ class MaxPoolGpu final : public Kernel {
 
   void forward(const KernelArgs& args) override {
     comm::parallel_for(stream_, args.outputs[0].physical_count(),
-                       Forward{windows_, args.inputs[0].f32(), args.outputs[0].f32(),
-                               training_ ? args.outputs[1].as<std::uint8_t>() : nullptr});
+                       Forward<T>{windows_, args.inputs[0].as<T>(), args.outputs[0].as<T>(),
+                                  training_ ? args.outputs[1].as<std::uint8_t>() : nullptr});
   }
   void backward(const KernelArgs& args) override {
     comm::parallel_for(
         stream_, args.dinputs[0].physical_count(),
-        Backward{windows_, args.doutputs[0].f32(), args.outputs[1].as<std::uint8_t>(),
-                 args.dinputs[0].f32(), args.modes[0] == GradientMode::kAccumulate});
+        Backward<T>{windows_, args.doutputs[0].as<T>(), args.outputs[1].as<std::uint8_t>(),
+                    args.dinputs[0].as<T>(), args.modes[0] == GradientMode::kAccumulate});
   }
 
  private:
@@ -122,7 +126,7 @@ class MaxPoolGpu final : public Kernel {
 }  // namespace
 
 std::unique_ptr<Kernel> compile_max_pool_gpu(const MaxPoolOp& op, const KernelContext& context) {
-  return std::make_unique<MaxPoolGpu>(op, context);
+  return make_kernel<MaxPoolGpu>(context.outputs[0].type, op, context);
 }
 
 }  // namespace models

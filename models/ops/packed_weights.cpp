@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "comm/parallel.h"
+#include "models/graph/element.h"
 
 namespace models {
 namespace {
@@ -23,32 +22,30 @@ struct Order {
   }
 };
 
-struct ScaleAndShift {
-  const float *gamma, *beta, *mean, *variance, *bias;  // bias may be null
-  float *scale, *shift;
-  float eps;
-  RIDGELINE_HD void operator()(std::int64_t o) const {
-    const float s = gamma[o] / std::sqrt(variance[o] + eps);
-    scale[o] = s;
-    shift[o] = beta[o] + s * ((bias ? bias[o] : 0.0f) - mean[o]);
-  }
-};
-
+template <typename T>
 struct Pack {
   Order order;
   bool channels_last;
   const float *weight, *scale;  // scale may be null
-  float* packed;
+  T* packed;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const float w = weight[channels_last ? order.first_from_last(i) : i];
     packed[i] = scale ? scale[order.output(i)] * w : w;
   }
 };
 
+struct Narrow {
+  const float* from;
+  comm::Bf16* to;
+  RIDGELINE_HD void operator()(std::int64_t o) const { to[o] = from[o]; }
+};
+
+template <typename T>
 struct GiveGradient {
   Order order;
   bool channels_last;
-  const float *packed, *scale;  // scale may be null
+  const T* packed;
+  const float* scale;  // may be null
   float* gradient;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t i) const {
@@ -58,20 +55,22 @@ struct GiveGradient {
   }
 };
 
-comm::Buffer floats(const KernelContext& context, std::int64_t count) {
-  return comm::Buffer(context.device, static_cast<std::size_t>(count) * sizeof(float),
+comm::Buffer make_buffer(const KernelContext& context, std::int64_t count, Type type) {
+  return comm::Buffer(context.device, static_cast<std::size_t>(count * type_bytes(type)),
                       comm::Fill::kZero);
 }
 
 }  // namespace
 
-PackedWeights::PackedWeights(const Source& source, const KernelContext& context)
-    : source_(source), stream_(context.stream) {
+PackedWeights::PackedWeights(const WeightSource& source, const PackedOrder& order,
+                             const KernelContext& context)
+    : source_(source), order_(order), stream_(context.stream) {
   const std::int64_t outputs = source.weight.shape[0];
-  if (source.gamma) scale_ = floats(context, outputs);
-  if (source.gamma || !source.bias) shift_ = floats(context, outputs);
-  if (source.gamma || !packs_in_place(source.weight.shape, source.channels_last)) {
-    weight_ = floats(context, source.weight.shape.count());
+  if (source.gamma) scale_ = make_buffer(context, outputs, Type::kF32);
+  if (source.gamma || !source.bias) shift_ = make_buffer(context, outputs, Type::kF32);
+  if (order.type == Type::kBF16) narrow_shift_ = make_buffer(context, outputs, order.type);
+  if (source.gamma || !packs_in_place(source.weight.shape, order)) {
+    weight_ = make_buffer(context, source.weight.shape.count(), order.type);
   }
 }
 
@@ -79,31 +78,41 @@ void PackedWeights::refresh(std::int64_t version) {
   if (version_ == version) return;
   version_ = version;
   const Shape& shape = source_.weight.shape;
-  const float* scale = nullptr;
+  float* scale = nullptr;
   if (source_.gamma) {
     scale = scale_.as<float>().data();
-    comm::parallel_for(
-        stream_, shape[0],
-        ScaleAndShift{source_.gamma.f32(), source_.beta.f32(), source_.mean.f32(),
-                      source_.variance.f32(), source_.bias.f32(), scale_.as<float>().data(),
-                      shift_.as<float>().data(), source_.eps});
+    comm::parallel_for(stream_, shape[0], Folding(source_, scale, shift_.as<float>().data()));
+  }
+  if (narrow_shift_.size_bytes() != 0) {
+    const float* shift =
+        source_.gamma || !source_.bias ? shift_.as<float>().data() : source_.bias.f32();
+    comm::parallel_for(stream_, shape[0], Narrow{shift, narrow_shift_.as<comm::Bf16>().data()});
   }
   if (weight_.size_bytes() == 0) return;
-  comm::parallel_for(stream_, shape.count(),
-                     Pack{Order(shape), source_.channels_last, source_.weight.f32(), scale,
-                          weight_.as<float>().data()});
+  with_element(order_.type, [&](auto zero) {
+    using T = decltype(zero);
+    comm::parallel_for(stream_, shape.count(),
+                       Pack<T>{Order(shape), order_.channels_last, source_.weight.f32(), scale,
+                               weight_.as<T>().data()});
+  });
 }
 
-float* PackedWeights::weight(std::int64_t version) {
-  if (weight_.size_bytes() == 0) return source_.weight.f32();
+void* PackedWeights::weight(std::int64_t version) {
+  if (weight_.size_bytes() == 0) return source_.weight.data;
   refresh(version);
-  return weight_.as<float>().data();
+  return weight_.bytes().data();
 }
 
 const float* PackedWeights::shift(std::int64_t version) {
   if (shift_.size_bytes() == 0) return source_.bias.f32();
   refresh(version);
   return shift_.as<float>().data();
+}
+
+const void* PackedWeights::engine_shift(std::int64_t version) {
+  if (narrow_shift_.size_bytes() == 0) return shift(version);
+  refresh(version);
+  return narrow_shift_.bytes().data();
 }
 
 const float* PackedWeights::scale(std::int64_t version) {
@@ -113,24 +122,31 @@ const float* PackedWeights::scale(std::int64_t version) {
 }
 
 std::shared_ptr<PackedWeights> packed_weights(const KernelContext& context,
-                                              const PackedWeights::Source& source) {
+                                              const WeightSource& source,
+                                              const PackedOrder& order) {
   const std::string key =
-      fmt::format("packed {} {} {} {}", fmt::ptr(source.weight.data), fmt::ptr(source.bias.data),
-                  fmt::ptr(source.gamma.data), source.channels_last);
+      fmt::format("packed {} {} {} {} {}", fmt::ptr(source.weight.data), fmt::ptr(source.bias.data),
+                  fmt::ptr(source.gamma.data), order.channels_last, to_string(order.type));
   return context.shared->get<PackedWeights>(
-      key, [&] { return std::make_shared<PackedWeights>(source, context); });
+      key, [&] { return std::make_shared<PackedWeights>(source, order, context); });
 }
 
-void give_packed_gradient(comm::StreamView stream, const float* packed, bool channels_last,
-                          const float* scale, const Tensor& gradient, GradientMode mode) {
+void give_packed_gradient(comm::StreamView stream, const std::byte* packed,
+                          const PackedOrder& order, const float* scale, const Tensor& gradient,
+                          GradientMode mode) {
   if (mode == GradientMode::kNone) return;
-  comm::parallel_for(stream, gradient.shape.count(),
-                     GiveGradient{Order(gradient.shape), channels_last, packed, scale,
-                                  gradient.f32(), mode == GradientMode::kAccumulate});
+  with_element(order.type, [&](auto zero) {
+    using T = decltype(zero);
+    comm::parallel_for(stream, gradient.shape.count(),
+                       GiveGradient<T>{Order(gradient.shape), order.channels_last,
+                                       reinterpret_cast<const T*>(packed), scale, gradient.f32(),
+                                       mode == GradientMode::kAccumulate});
+  });
 }
 
-bool packs_in_place(const Shape& weight, bool channels_last) {
-  return !channels_last || weight[1] == 1 || weight[2] * weight[3] == 1;
+bool packs_in_place(const Shape& weight, const PackedOrder& order) {
+  if (order.type != Type::kF32) return false;
+  return !order.channels_last || weight[1] == 1 || weight[2] * weight[3] == 1;
 }
 
 }  // namespace models

@@ -4,48 +4,52 @@
 
 #include "comm/buffer.h"
 #include "models/graph/op.h"
+#include "models/ops/folding.h"
 
 namespace models {
 
-// What the convolutions of a GPU read of their parameters: weights in the order (O, R, S, I) where
-// channels come last, else (O, I, R, S), and a shift per output channel, with a frozen
-// normalisation folded in exactly:
-//   s = gamma / sqrt(variance + eps);  w'(o, ...) = s(o) w(o, ...);  shift = beta + s (b - mean)
-// Recomputed when parameters may have changed. Weights that are right as they are pass through.
-// Shared by every convolution that reads the same weight.
+// How the convolutions of a GPU read weights: in the order (O, R, S, I) where channels come last,
+// else (O, I, R, S), as fp32 or bf16.
+struct PackedOrder {
+  bool channels_last = true;
+  Type type = Type::kF32;
+  bool operator==(const PackedOrder&) const = default;
+};
+
+// What the convolutions of a GPU read of their parameters: w' of a WeightSource (folding.h) in a
+// PackedOrder, and its shift per output channel. Recomputed from the fp32 parameters when they may
+// have changed. Weights that are right as they are pass through. Shared by every convolution that
+// reads the same weight in the same order.
 class PackedWeights {
  public:
-  struct Source {
-    Tensor weight;                       // (O, I, R, S)
-    Tensor bias;                         // (O) or null
-    Tensor gamma, beta, mean, variance;  // (O) or all null
-    float eps = 0.0f;
-    bool channels_last = true;
-  };
-  PackedWeights(const Source& source, const KernelContext& context);
+  PackedWeights(const WeightSource& source, const PackedOrder& order, const KernelContext& context);
 
-  float* weight(std::int64_t version);
-  const float* shift(std::int64_t version);  // (O), zeros when there is neither bias nor norm
-  const float* scale(std::int64_t version);  // s, (O); null without a norm
+  void* weight(std::int64_t version);
+  const float* shift(std::int64_t version);        // (O), zeros when there is neither bias nor norm
+  const void* engine_shift(std::int64_t version);  // the same in the type of the order
+  const float* scale(std::int64_t version);        // s, (O); null without a norm
 
  private:
   void refresh(std::int64_t version);
 
-  Source source_;
+  WeightSource source_;
+  PackedOrder order_;
   comm::StreamView stream_;
   comm::Buffer weight_, shift_, scale_;  // empty where a parameter passes through
+  comm::Buffer narrow_shift_;            // empty in fp32
   std::int64_t version_ = -1;
 };
 
 std::shared_ptr<PackedWeights> packed_weights(const KernelContext& context,
-                                              const PackedWeights::Source& source);
+                                              const WeightSource& source, const PackedOrder& order);
 
-// gradient (+)= scale(o) packed(o, ...), back in the order of the parameter. `scale` may be null.
-// gradient: (O, I, R, S)
-void give_packed_gradient(comm::StreamView stream, const float* packed, bool channels_last,
-                          const float* scale, const Tensor& gradient, GradientMode mode);
+// gradient (+)= scale(o) packed(o, ...), back in the order of the parameter and fp32. `scale` may
+// be null. gradient: (O, I, R, S)
+void give_packed_gradient(comm::StreamView stream, const std::byte* packed,
+                          const PackedOrder& order, const float* scale, const Tensor& gradient,
+                          GradientMode mode);
 
-// True when packing leaves every element where it is.
-bool packs_in_place(const Shape& weight, bool channels_last);
+// True when packing leaves every element as it is, where it is.
+bool packs_in_place(const Shape& weight, const PackedOrder& order);
 
 }  // namespace models

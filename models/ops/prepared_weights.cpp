@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 namespace models::onednn {
 namespace {
 
-std::string key(const FoldedWeights::Source& source) {
+std::string key(const WeightSource& source) {
   return fmt::format("weights {} {} {}", fmt::ptr(source.weight.data), fmt::ptr(source.bias.data),
                      fmt::ptr(source.gamma.data));
 }
@@ -19,7 +17,7 @@ comm::Buffer floats(std::int64_t count) {
 
 }  // namespace
 
-FoldedWeights::FoldedWeights(const Source& source, comm::StreamView stream)
+FoldedWeights::FoldedWeights(const WeightSource& source, comm::StreamView stream)
     : source_(source), stream_(stream) {
   if (!source.gamma) return;
   bias_ = floats(source.weight.shape[0]);
@@ -29,17 +27,8 @@ FoldedWeights::FoldedWeights(const Source& source, comm::StreamView stream)
 void FoldedWeights::refresh(std::int64_t version) {
   if (version_ == version) return;
   version_ = version;
-  const float *gamma = source_.gamma.f32(), *beta = source_.beta.f32();
-  const float *mean = source_.mean.f32(), *variance = source_.variance.f32();
-  const float* bias = source_.bias.f32();
-  float* shift = bias_.as<float>().data();
-  float* scale = scale_.as<float>().data();
-  const float eps = source_.eps;
-  for (std::int64_t o = 0; o < source_.weight.shape[0]; ++o) {
-    const float s = gamma[o] / std::sqrt(variance[o] + eps);
-    scale[o] = s;
-    shift[o] = beta[o] + s * ((bias ? bias[o] : 0.0f) - mean[o]);
-  }
+  const Folding fold(source_, scale_.as<float>().data(), bias_.as<float>().data());
+  for (std::int64_t o = 0; o < source_.weight.shape[0]; ++o) fold(o);
 }
 
 const float* FoldedWeights::bias(std::int64_t version) {
@@ -57,7 +46,7 @@ const float* FoldedWeights::scale(std::int64_t version) {
 OrderedWeights::OrderedWeights(std::shared_ptr<FoldedWeights> folded,
                                const dnnl::memory::desc& wanted, comm::StreamView stream)
     : folded_(std::move(folded)),
-      order_(wanted),
+      order_(wanted, folded_->inputs()),
       stream_(stream),
       data_(floats(order_.bytes() / static_cast<std::int64_t>(sizeof(float)))) {}
 
@@ -71,13 +60,13 @@ const float* OrderedWeights::get(std::int64_t version) {
 }
 
 std::shared_ptr<FoldedWeights> folded_weights(const KernelContext& context,
-                                              const FoldedWeights::Source& source) {
+                                              const WeightSource& source) {
   return context.shared->get<FoldedWeights>(
       key(source), [&] { return std::make_shared<FoldedWeights>(source, context.stream); });
 }
 
 std::shared_ptr<OrderedWeights> ordered_weights(const KernelContext& context,
-                                                const FoldedWeights::Source& source,
+                                                const WeightSource& source,
                                                 const dnnl::memory::desc& wanted) {
   const std::string order(reinterpret_cast<const char*>(&wanted.data), sizeof(wanted.data));
   return context.shared->get<OrderedWeights>(key(source) + order, [&] {

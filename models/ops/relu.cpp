@@ -5,39 +5,45 @@
 namespace models {
 namespace {
 
+template <typename T>
 struct Forward {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
-    for (std::int64_t i = begin; i < end; ++i) y[i] = x[i] > 0.0f ? x[i] : 0.0f;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float value = x[i];
+      y[i] = value > 0.0f ? value : 0.0f;
+    }
   }
 };
 
 // dx (+)= dy [y > 0]
+template <typename T>
 struct Backward {
-  const float *y, *dy;
-  float* dx;
+  const T *y, *dy;
+  T* dx;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t i = begin; i < end; ++i) {
-      const float g = y[i] > 0.0f ? dy[i] : 0.0f;
+      const float d = dy[i], g = y[i] > 0.0f ? d : 0.0f;
       dx[i] = accumulate ? dx[i] + g : g;
     }
   }
 };
 
+template <typename T>
 class ReluKernel final : public Kernel {
  public:
   explicit ReluKernel(comm::StreamView stream) : stream_(stream) {}
   void forward(const KernelArgs& args) override {
-    comm::parallel_for_blocks(stream_, args.outputs[0].physical_count(), kSweep,
-                              Forward{args.inputs[0].f32(), args.outputs[0].f32()});
+    const Tensor& y = args.outputs[0];
+    sweep(stream_, y.physical_count(), Forward<T>{args.inputs[0].as<T>(), y.as<T>()});
   }
   void backward(const KernelArgs& args) override {
-    comm::parallel_for_blocks(stream_, args.outputs[0].physical_count(), kSweep,
-                              Backward{args.outputs[0].f32(), args.doutputs[0].f32(),
-                                       args.dinputs[0].f32(),
-                                       args.modes[0] == GradientMode::kAccumulate});
+    const Tensor& y = args.outputs[0];
+    sweep(stream_, y.physical_count(),
+          Backward<T>{y.as<T>(), args.doutputs[0].as<T>(), args.dinputs[0].as<T>(),
+                      args.modes[0] == GradientMode::kAccumulate});
   }
 
  private:
@@ -49,7 +55,7 @@ class ReluKernel final : public Kernel {
 Value relu(Graph& graph, Value x) { return graph.add(std::make_shared<ReluOp>(), {x})[0]; }
 
 std::unique_ptr<Kernel> ReluOp::compile(const KernelContext& context) const {
-  return std::make_unique<ReluKernel>(context.stream);
+  return make_kernel<ReluKernel>(context.outputs[0].type, context.stream);
 }
 
 }  // namespace models

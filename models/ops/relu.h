@@ -14,6 +14,7 @@ class ReluOp final : public Op {
     return {inputs[0]};
   }
   Saved saved() const override { return {{}, {0}}; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override;
 };
 

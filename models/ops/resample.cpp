@@ -4,6 +4,7 @@
 
 #include "comm/buffer.h"
 #include "comm/parallel.h"
+#include "models/graph/element.h"
 
 namespace models {
 namespace {
@@ -40,14 +41,15 @@ class DeviceBand {
 };
 
 // Row (plane, i) of to = sum over the band's entries of weight times a row of from.
+template <typename T>
 struct Vertical {
-  const float* from;
+  const T* from;
   float* to;
   BandView band;
   std::int64_t height, width;  // of from
   RIDGELINE_HD void operator()(std::int64_t row) const {
     const std::int64_t i = row % band.rows, plane = row / band.rows;
-    const float* x = from + (plane * height + band.first[i]) * width;
+    const T* x = from + (plane * height + band.first[i]) * width;
     float* y = to + row * width;
     for (std::int64_t w = 0; w < width; ++w) y[w] = 0.0f;
     for (std::int32_t t = band.begin[i]; t < band.begin[i + 1]; ++t, x += width) {
@@ -58,9 +60,10 @@ struct Vertical {
 };
 
 // Element (row, i) of to (+)= sum over the band's entries of weight times an element of the row.
+template <typename T>
 struct Horizontal {
   const float* from;
-  float* to;
+  T* to;
   BandView band;
   std::int64_t width;  // of from
   bool accumulate;
@@ -71,12 +74,13 @@ struct Horizontal {
       const std::int32_t entries = band.begin[i + 1] - band.begin[i];
       float sum = 0.0f;
       for (std::int32_t t = 0; t < entries; ++t) sum += weight[t] * x[t];
-      float* y = to + row * band.rows + i;
+      T* y = to + row * band.rows + i;
       *y = accumulate ? *y + sum : sum;
     }
   }
 };
 
+template <typename T>
 class ResampleKernel final : public Kernel {
  public:
   ResampleKernel(const KernelContext& context, const Band& rows, const Band& columns)
@@ -112,9 +116,9 @@ class ResampleKernel final : public Kernel {
     const std::int64_t height = from.shape[2], width = from.shape[3];
     auto* between = reinterpret_cast<float*>(args.workspace.data());
     comm::parallel_for(stream_, planes() * bands.rows.rows,
-                       Vertical{from.f32(), between, bands.rows, height, width}, 16);
+                       Vertical<T>{from.as<T>(), between, bands.rows, height, width}, 16);
     comm::parallel_for(stream_, planes() * bands.rows.rows,
-                       Horizontal{between, to.f32(), bands.columns, width, accumulate}, 16);
+                       Horizontal<T>{between, to.as<T>(), bands.columns, width, accumulate}, 16);
   }
   comm::StreamView stream_;
   Shape x_;
@@ -150,7 +154,7 @@ Band Band::transposed(std::int64_t columns) const {
 
 std::unique_ptr<Kernel> make_resample(const KernelContext& context, const Band& rows,
                                       const Band& columns) {
-  return std::make_unique<ResampleKernel>(context, rows, columns);
+  return make_kernel<ResampleKernel>(context.outputs[0].type, context, rows, columns);
 }
 
 }  // namespace models

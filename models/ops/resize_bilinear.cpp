@@ -37,6 +37,7 @@ class ResizeBilinearOp final : public Op {
     return {{Type::kF32, y}};
   }
   LayoutRule layout() const override { return LayoutRule::kPlain; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
     const Shape& x = context.inputs[0].shape;
     return make_resample(context, band(x[2], height_), band(x[3], width_));

@@ -8,20 +8,22 @@ namespace models {
 namespace {
 
 // to (+)= factor from
+template <typename T>
 struct Multiply {
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   float factor;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
     if (accumulate) {
-      for (std::int64_t i = begin; i < end; ++i) to[i] += factor * from[i];
+      for (std::int64_t i = begin; i < end; ++i) to[i] = to[i] + factor * from[i];
     } else {
       for (std::int64_t i = begin; i < end; ++i) to[i] = factor * from[i];
     }
   }
 };
 
+template <typename T>
 class ScaleKernel final : public Kernel {
  public:
   ScaleKernel(comm::StreamView stream, float factor) : stream_(stream), factor_(factor) {}
@@ -32,8 +34,8 @@ class ScaleKernel final : public Kernel {
 
  private:
   void run(const Tensor& from, const Tensor& to, bool accumulate) const {
-    comm::parallel_for_blocks(stream_, from.physical_count(), kSweep,
-                              Multiply{from.f32(), to.f32(), factor_, accumulate});
+    sweep(stream_, from.physical_count(),
+          Multiply<T>{from.as<T>(), to.as<T>(), factor_, accumulate});
   }
   comm::StreamView stream_;
   float factor_;
@@ -47,8 +49,9 @@ class ScaleOp final : public Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
     return {inputs[0]};
   }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<ScaleKernel>(context.stream, factor_);
+    return make_kernel<ScaleKernel>(context.outputs[0].type, context.stream, factor_);
   }
 
  private:

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/ops/elementwise.h"
+#include "models/ops/sync_norm_channels.h"
 
 namespace models {
 namespace {
@@ -61,7 +61,7 @@ struct Pair {
 
 // body(element, lane) for every element of a piece, lanes innermost.
 template <class Body>
-RIDGELINE_HD void sweep(const Pieces::Piece& piece, std::int64_t block, const Body& body) {
+RIDGELINE_HD void sweep_piece(const Pieces::Piece& piece, std::int64_t block, const Body& body) {
   if (piece.lanes == kLanes) {
     for (std::int64_t k = 0; k < piece.num_cells; ++k) {
       for (int l = 0; l < kLanes; ++l) body(piece.first + k * block + l, l);
@@ -74,17 +74,18 @@ RIDGELINE_HD void sweep(const Pieces::Piece& piece, std::int64_t block, const Bo
 }
 
 // Mean and sum of squared deviations of every piece.
+template <typename T>
 struct PieceMoments {
   Pieces at;
-  const float* x;
+  const T* x;
   Pair* sums;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const Pieces::Piece piece = at[i];
     double mean[kLanes] = {}, squares[kLanes] = {};
-    const float* from = x;
-    sweep(piece, at.block, [&](std::int64_t e, int l) { mean[l] += from[e]; });
+    const T* from = x;
+    sweep_piece(piece, at.block, [&](std::int64_t e, int l) { mean[l] += from[e]; });
     for (double& m : mean) m /= static_cast<double>(piece.num_cells);
-    sweep(piece, at.block, [&](std::int64_t e, int l) {
+    sweep_piece(piece, at.block, [&](std::int64_t e, int l) {
       const double d = from[e] - mean[l];
       squares[l] += d * d;
     });
@@ -117,10 +118,12 @@ struct ChannelMoments {
 };
 
 // dx (+)= dmean / count + dvariance 2 (x - mean) / count
+template <typename T>
 struct MomentsBackward {
   Pieces at;
-  const float *x, *moments, *dmoments;
-  float* dx;
+  const T* x;
+  const float *moments, *dmoments;
+  T* dx;
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const Pieces::Piece piece = at[i];
@@ -131,18 +134,20 @@ struct MomentsBackward {
       shift[l] = dmoments[at.channels + c] / moments[c];
       scale[l] = 2.0f * dmoments[2 * at.channels + c] / moments[c];
     }
-    const float* from = x;
-    float* to = dx;
+    const T* from = x;
+    T* to = dx;
     if (accumulate) {
-      sweep(piece, at.block,
-            [&](std::int64_t e, int l) { to[e] += shift[l] + scale[l] * (from[e] - mean[l]); });
+      sweep_piece(piece, at.block, [&](std::int64_t e, int l) {
+        to[e] = to[e] + (shift[l] + scale[l] * (from[e] - mean[l]));
+      });
     } else {
-      sweep(piece, at.block,
+      sweep_piece(piece, at.block,
             [&](std::int64_t e, int l) { to[e] = shift[l] + scale[l] * (from[e] - mean[l]); });
     }
   }
 };
 
+template <typename T>
 class MomentsKernel final : public Kernel {
  public:
   explicit MomentsKernel(const KernelContext& context)
@@ -152,16 +157,16 @@ class MomentsKernel final : public Kernel {
   }
   void forward(const KernelArgs& args) override {
     auto* sums = reinterpret_cast<Pair*>(args.workspace.data());
-    comm::parallel_for(stream_, pieces_.count(), PieceMoments{pieces_, args.inputs[0].f32(), sums},
-                       1);
+    comm::parallel_for(stream_, pieces_.count(),
+                       PieceMoments<T>{pieces_, args.inputs[0].as<T>(), sums}, 1);
     comm::parallel_for(stream_, pieces_.channels,
                        ChannelMoments{pieces_, sums, args.outputs[0].f32()}, 64);
   }
   void backward(const KernelArgs& args) override {
     comm::parallel_for(stream_, pieces_.count(),
-                       MomentsBackward{pieces_, args.inputs[0].f32(), args.outputs[0].f32(),
-                                       args.doutputs[0].f32(), args.dinputs[0].f32(),
-                                       args.modes[0] == GradientMode::kAccumulate},
+                       MomentsBackward<T>{pieces_, args.inputs[0].as<T>(), args.outputs[0].f32(),
+                                          args.doutputs[0].f32(), args.dinputs[0].as<T>(),
+                                          args.modes[0] == GradientMode::kAccumulate},
                        1);
   }
 
@@ -181,30 +186,23 @@ class MomentsOp final : public Op {
   }
   Saved saved() const override { return {{0}, {0}}; }
   LayoutRule layout() const override { return LayoutRule::kBlocked; }
+  PrecisionRule precision() const override { return PrecisionRule::kReads; }
   bool synchronised() const override { return true; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<MomentsKernel>(context);
-  }
-};
-
-// What both passes of the norm read of a channel.
-struct Channels {
-  const float *moments, *gamma;
-  std::int64_t count;
-  float eps;
-  RIDGELINE_HD float mean(std::int64_t c) const { return moments[count + c]; }
-  RIDGELINE_HD double rstd(std::int64_t c) const {
-    return 1.0 / std::sqrt(double{moments[2 * count + c]} + eps);
+    if (context.device.kind != comm::DeviceKind::kCpu) return compile_sync_moments_gpu(context);
+    return make_kernel<MomentsKernel>(context.inputs[0].type, context);
   }
 };
 
 // y = (x - mean) gamma / sigma + beta forward, dx (+)= dy gamma / sigma backward (mean null).
 // Padding channels become zeros.
+template <typename T>
 struct Apply {
   Pieces at;
-  Channels of;
-  const float *from, *beta;
-  float* to;
+  SyncChannels of;
+  const T* from;
+  const float* beta;
+  T* to;
   bool backward, accumulate;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const Pieces::Piece piece = at[i];
@@ -215,35 +213,25 @@ struct Apply {
       mean[l] = backward ? 0.0f : of.mean(c);
       shift[l] = backward ? 0.0f : beta[c];
     }
-    const float* x = from;
-    float* y = to;
+    const T* x = from;
+    T* y = to;
     if (accumulate) {
-      sweep(piece, at.block,
-            [&](std::int64_t e, int l) { y[e] += (x[e] - mean[l]) * scale[l] + shift[l]; });
+      sweep_piece(piece, at.block, [&](std::int64_t e, int l) {
+        y[e] = y[e] + ((x[e] - mean[l]) * scale[l] + shift[l]);
+      });
     } else {
-      sweep(piece, at.block,
+      sweep_piece(piece, at.block,
             [&](std::int64_t e, int l) { y[e] = (x[e] - mean[l]) * scale[l] + shift[l]; });
     }
   }
 };
 
-// What the running statistics get: mean and unbiased variance. One value has no unbiased variance;
-// as in batch_norm it counts as its biased one.
-struct Statistics {
-  Channels of;
-  float *mean, *unbiased;
-  RIDGELINE_HD void operator()(std::int64_t c) const {
-    const double n = of.moments[c];
-    mean[c] = of.mean(c);
-    unbiased[c] = static_cast<float>(of.moments[2 * of.count + c] * (n > 1 ? n / (n - 1) : 1.0));
-  }
-};
-
 // sum dy and sum dy (x - mean) of every piece
+template <typename T>
 struct PieceGradients {
   Pieces at;
-  Channels of;
-  const float *x, *dy;
+  SyncChannels of;
+  const T *x, *dy;
   Pair* sums;
   RIDGELINE_HD void operator()(std::int64_t i) const {
     const Pieces::Piece piece = at[i];
@@ -252,33 +240,19 @@ struct PieceGradients {
     for (int l = 0; l < piece.lanes && piece.channel + l < at.channels; ++l) {
       mean[l] = of.mean(piece.channel + l);
     }
-    const float *from = x, *d = dy;
-    sweep(piece, at.block, [&](std::int64_t e, int l) {
+    const T *from = x, *d = dy;
+    sweep_piece(piece, at.block, [&](std::int64_t e, int l) {
       plain[l] += d[e];
-      projected[l] += double{d[e]} * (from[e] - mean[l]);
+      projected[l] += double{float{d[e]}} * (from[e] - mean[l]);
     });
     for (int l = 0; l < kLanes; ++l) sums[i * kLanes + l] = {plain[l], projected[l]};
   }
 };
 
-// A gradient per channel: where, and how.
-struct Target {
-  float* data;
-  GradientMode mode;
-  RIDGELINE_HD void give(std::int64_t i, double value) const {
-    if (mode == GradientMode::kNone) return;
-    const auto v = static_cast<float>(value);
-    data[i] = mode == GradientMode::kAccumulate ? data[i] + v : v;
-  }
-};
-
-// With s = sum dy, p = sum dy (x - mean): dgamma = p / sigma, dbeta = s,
-// dmean = -s gamma / sigma, dvariance = -p gamma / (2 sigma^3); the count is a constant.
 struct ChannelGradients {
   Pieces at;
-  Channels of;
+  SyncGradients gradients;
   const Pair* sums;
-  Target dmoments, dgamma, dbeta;
   RIDGELINE_HD void operator()(std::int64_t c) const {
     double s = 0, p = 0;
     for (std::int64_t n = 0; n < at.images; ++n) {
@@ -288,15 +262,11 @@ struct ChannelGradients {
         p += piece.second;
       }
     }
-    const double r = of.rstd(c), scaled = r * of.gamma[c];
-    dgamma.give(c, p * r);
-    dbeta.give(c, s);
-    dmoments.give(c, 0);
-    dmoments.give(of.count + c, -s * scaled);
-    dmoments.give(2 * of.count + c, -0.5 * p * scaled * r * r);
+    gradients.give(c, s, p);
   }
 };
 
+template <typename T>
 class SyncNormKernel final : public Kernel {
  public:
   SyncNormKernel(const KernelContext& context, float eps)
@@ -306,30 +276,31 @@ class SyncNormKernel final : public Kernel {
   }
   void forward(const KernelArgs& args) override {
     comm::parallel_for(stream_, pieces_.count(),
-                       Apply{pieces_, channels(args), args.inputs[0].f32(), args.inputs[3].f32(),
-                             args.outputs[0].f32(), false, false},
+                       Apply<T>{pieces_, channels(args), args.inputs[0].as<T>(),
+                                args.inputs[3].f32(), args.outputs[0].as<T>(), false, false},
                        1);
     comm::parallel_for(stream_, pieces_.channels,
-                       Statistics{channels(args), args.outputs[1].f32(), args.outputs[2].f32()});
+                       SyncStatistics{channels(args), args.outputs[1].f32(),
+                                      args.outputs[2].f32()});
   }
   void backward(const KernelArgs& args) override {
     auto* sums = reinterpret_cast<Pair*>(args.workspace.data());
-    const float* dy = args.doutputs[0].f32();
+    const T* dy = args.doutputs[0].as<T>();
     const auto target = [&](int i) { return Target{args.dinputs[i].f32(), args.modes[i]}; };
     comm::parallel_for(stream_, pieces_.count(),
-                       PieceGradients{pieces_, channels(args), args.inputs[0].f32(), dy, sums}, 1);
-    comm::parallel_for(
-        stream_, pieces_.channels,
-        ChannelGradients{pieces_, channels(args), sums, target(1), target(2), target(3)}, 64);
+                       PieceGradients<T>{pieces_, channels(args), args.inputs[0].as<T>(), dy, sums},
+                       1);
+    const SyncGradients gradients{channels(args), target(1), target(2), target(3)};
+    comm::parallel_for(stream_, pieces_.channels, ChannelGradients{pieces_, gradients, sums}, 64);
     if (args.modes[0] == GradientMode::kNone) return;
     comm::parallel_for(stream_, pieces_.count(),
-                       Apply{pieces_, channels(args), dy, nullptr, args.dinputs[0].f32(), true,
-                             args.modes[0] == GradientMode::kAccumulate},
+                       Apply<T>{pieces_, channels(args), dy, nullptr, args.dinputs[0].as<T>(), true,
+                                args.modes[0] == GradientMode::kAccumulate},
                        1);
   }
 
  private:
-  Channels channels(const KernelArgs& args) const {
+  SyncChannels channels(const KernelArgs& args) const {
     return {args.inputs[1].f32(), args.inputs[2].f32(), pieces_.channels, eps_};
   }
   comm::StreamView stream_;
@@ -351,9 +322,11 @@ class SyncNormOp final : public Op {
     return {inputs[0], channels, channels};
   }
   Saved saved() const override { return {{0, 1, 2}, {}}; }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   LayoutRule layout() const override { return LayoutRule::kBlocked; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<SyncNormKernel>(context, eps_);
+    if (context.device.kind != comm::DeviceKind::kCpu) return compile_sync_norm_gpu(context, eps_);
+    return make_kernel<SyncNormKernel>(context.outputs[0].type, context, eps_);
   }
 
  private:

@@ -12,6 +12,10 @@ namespace models {
 // whole batch is this micro-batch. Parameters and formulas as batch_norm's.
 Value sync_batch_norm(Graph& graph, Value x, const BatchNormParameters& parameters, float eps);
 
+// The kernels of GPUs: of the moments, and of what they make of x.
+std::unique_ptr<Kernel> compile_sync_moments_gpu(const KernelContext& context);
+std::unique_ptr<Kernel> compile_sync_norm_gpu(const KernelContext& context, float eps);
+
 // Count, mean and sum of squared deviations of one channel.
 struct Moments {
   double count = 0, mean = 0, squares = 0;

@@ -1,6 +1,6 @@
 #include "models/ops/upsample_nearest.h"
 
-#include "comm/parallel.h"
+#include "models/ops/elementwise.h"
 
 namespace models {
 namespace {
@@ -9,63 +9,88 @@ struct Sizes {
   std::int64_t planes, height, width, out_height, out_width, block;
 };
 
-// One row of y: (plane, h)
+// A row (plane, h) of y, or its element i.
+template <typename T>
 struct Forward {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   Sizes s;
-  RIDGELINE_HD void operator()(std::int64_t row) const {
+  RIDGELINE_HD const T* source(std::int64_t row) const {
     const std::int64_t h = row % s.out_height, plane = row / s.out_height;
-    const float* from = x + (plane * s.height + h * s.height / s.out_height) * s.width * s.block;
-    float* to = y + row * s.out_width * s.block;
+    return x + (plane * s.height + h * s.height / s.out_height) * s.width * s.block;
+  }
+  RIDGELINE_HD void operator()(std::int64_t row) const {
+    const T* from = source(row);
+    T* to = y + row * s.out_width * s.block;
     for (std::int64_t w = 0; w < s.out_width; ++w) {
-      const float* pixel = from + w * s.width / s.out_width * s.block;
+      const T* pixel = from + w * s.width / s.out_width * s.block;
       for (std::int64_t c = 0; c < s.block; ++c) to[w * s.block + c] = pixel[c];
     }
   }
+  RIDGELINE_HD void operator()(std::int64_t row, std::int64_t i) const {
+    const std::int64_t w = i / s.block, c = i % s.block;
+    const T value = source(row)[w * s.width / s.out_width * s.block + c];
+    y[row * s.out_width * s.block + i] = value;
+  }
 };
 
-// One row of dx: every dy whose source it is, in ascending order. dx (+)= sum dy
+// A row (plane, h) of dx, or its element i: dx (+)= sum of every dy whose source it is, ascending.
+template <typename T>
 struct Backward {
-  const float* dy;
-  float* dx;
+  static constexpr int kLanes = 16;  // channels of a pixel that are added together
+  const T* dy;
+  T* dx;
   Sizes s;
   bool accumulate;
+  RIDGELINE_HD void operator()(std::int64_t row) const {
+    for (std::int64_t w = 0; w < s.width; ++w) {
+      std::int64_t c = 0;
+      for (; c + kLanes <= s.block; c += kLanes) add<kLanes>(row, w, c);
+      for (; c < s.block; ++c) add<1>(row, w, c);
+    }
+  }
+  RIDGELINE_HD void operator()(std::int64_t row, std::int64_t i) const {
+    add<1>(row, i / s.block, i % s.block);
+  }
+
+  template <int kCount>
+  RIDGELINE_HD void add(std::int64_t row, std::int64_t w, std::int64_t c) const {
+    const std::int64_t h = row % s.height, plane = row / s.height;
+    T* to = dx + (row * s.width + w) * s.block + c;
+    float sums[kCount];
+    for (int l = 0; l < kCount; ++l) sums[l] = accumulate ? float{to[l]} : 0.0f;
+    const std::int64_t bottom = first(h + 1, s.height, s.out_height);
+    const std::int64_t left = first(w, s.width, s.out_width);
+    const std::int64_t right = first(w + 1, s.width, s.out_width);
+    for (std::int64_t i = first(h, s.height, s.out_height); i < bottom; ++i) {
+      for (std::int64_t j = left; j < right; ++j) {
+        const T* from = dy + ((plane * s.out_height + i) * s.out_width + j) * s.block + c;
+        for (int l = 0; l < kCount; ++l) sums[l] += from[l];
+      }
+    }
+    for (int l = 0; l < kCount; ++l) to[l] = sums[l];
+  }
   // First output index whose source is at least i.
   RIDGELINE_HD static std::int64_t first(std::int64_t i, std::int64_t in, std::int64_t out) {
     return (i * out + in - 1) / in;
   }
-  RIDGELINE_HD void operator()(std::int64_t row) const {
-    const std::int64_t h = row % s.height, plane = row / s.height;
-    float* to = dx + row * s.width * s.block;
-    if (!accumulate) {
-      for (std::int64_t i = 0; i < s.width * s.block; ++i) to[i] = 0.0f;
-    }
-    const std::int64_t end = first(h + 1, s.height, s.out_height);
-    for (std::int64_t y = first(h, s.height, s.out_height); y < end; ++y) {
-      const float* from = dy + (plane * s.out_height + y) * s.out_width * s.block;
-      for (std::int64_t w = 0; w < s.out_width; ++w) {
-        float* pixel = to + w * s.width / s.out_width * s.block;
-        for (std::int64_t c = 0; c < s.block; ++c) pixel[c] += from[w * s.block + c];
-      }
-    }
-  }
 };
 
+template <typename T>
 class UpsampleKernel final : public Kernel {
  public:
   explicit UpsampleKernel(comm::StreamView stream) : stream_(stream) {}
   void forward(const KernelArgs& args) override {
     const Sizes s = sizes(args.inputs[0], args.outputs[0]);
-    comm::parallel_for(stream_, s.planes * s.out_height,
-                       Forward{args.inputs[0].f32(), args.outputs[0].f32(), s}, 32);
+    sweep_rows(stream_, s.planes * s.out_height, s.out_width * s.block,
+               Forward<T>{args.inputs[0].as<T>(), args.outputs[0].as<T>(), s}, 32);
   }
   void backward(const KernelArgs& args) override {
     const Sizes s = sizes(args.dinputs[0], args.doutputs[0]);
-    comm::parallel_for(stream_, s.planes * s.height,
-                       Backward{args.doutputs[0].f32(), args.dinputs[0].f32(), s,
-                                args.modes[0] == GradientMode::kAccumulate},
-                       16);
+    sweep_rows(stream_, s.planes * s.height, s.width * s.block,
+               Backward<T>{args.doutputs[0].as<T>(), args.dinputs[0].as<T>(), s,
+                           args.modes[0] == GradientMode::kAccumulate},
+               16);
   }
 
  private:
@@ -89,8 +114,9 @@ class UpsampleNearestOp final : public Op {
     y[3] = width_;
     return {{Type::kF32, y}};
   }
+  PrecisionRule precision() const override { return PrecisionRule::kFollow; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    return std::make_unique<UpsampleKernel>(context.stream);
+    return make_kernel<UpsampleKernel>(context.outputs[0].type, context.stream);
   }
 
  private:

@@ -76,31 +76,44 @@ std::int64_t num_tiles(std::int64_t n, std::int64_t side) { return (n + side - 1
 
 }  // namespace
 
-WeightOrder::WeightOrder(const dnnl::memory::desc& order)
-    : order_(order), bytes_(static_cast<std::int64_t>(order.get_size())) {
+WeightOrder::WeightOrder(const dnnl::memory::desc& order, std::int64_t inputs)
+    : order_(order), plain_inputs_(inputs), bytes_(static_cast<std::int64_t>(order.get_size())) {
   const dnnl_memory_desc_t& d = order_.data;
   REQUIRE(d.format_kind == dnnl_blocked && (d.ndims == 4 || d.ndims == 5), "{} dimensions",
           d.ndims);
   const int first = d.ndims - 4;  // of the output channels inside a group
-  outputs_ = d.dims[first] * (first == 1 ? d.dims[0] : 1);
+  if (first == 1) groups_ = d.dims[0];
+  outputs_ = d.dims[first];
   inputs_ = d.dims[first + 1];
+  REQUIRE(inputs > 0 && inputs_ % inputs == 0 && outputs_ % (inputs_ / inputs) == 0,
+          "{} inputs in an order of {} x {}", inputs, outputs_, inputs_);
+  plain_outputs_ = outputs_ / (inputs_ / inputs);
   spatial_ = d.dims[first + 2] * d.dims[first + 3];
   const auto& blocking = d.format_desc.blocking;
   const std::int64_t side = blocking.inner_blks[0], area = side * side;
-  const bool tiled = first == 0 && blocking.inner_nblks == 2 && blocking.inner_blks[1] == side &&
-                     blocking.inner_idxs[0] + blocking.inner_idxs[1] == 1 &&
-                     blocking.strides[3] == area && blocking.strides[2] == d.dims[3] * area;
+  const bool tiled = blocking.inner_nblks == 2 && blocking.inner_blks[1] == side &&
+                     blocking.inner_idxs[0] + blocking.inner_idxs[1] == 2 * first + 1 &&
+                     std::min(blocking.inner_idxs[0], blocking.inner_idxs[1]) == first &&
+                     blocking.strides[first + 3] == area &&
+                     blocking.strides[first + 2] == d.dims[first + 3] * area;
   if (!tiled) return;
   side_ = side;
-  outputs_innermost_ = blocking.inner_idxs[1] == 0;
-  output_tile_ = blocking.strides[0];
-  input_tile_ = blocking.strides[1];
+  outputs_innermost_ = blocking.inner_idxs[1] == first;
+  group_step_ = first == 1 ? blocking.strides[0] : 0;
+  output_tile_ = blocking.strides[first];
+  input_tile_ = blocking.strides[first + 1];
 }
 
 WeightOrder::Tile WeightOrder::tile(std::int64_t index) const {
-  const std::int64_t o = index / num_tiles(inputs_, side_), i = index % num_tiles(inputs_, side_);
-  return {o * side_, i * side_, std::min(side_, outputs_ - o * side_),
-          std::min(side_, inputs_ - i * side_), o * output_tile_ + i * input_tile_};
+  const std::int64_t i = index % num_tiles(inputs_, side_),
+                     rest = index / num_tiles(inputs_, side_);
+  const std::int64_t o = rest % num_tiles(outputs_, side_), g = rest / num_tiles(outputs_, side_);
+  return {g * outputs_ + o * side_,
+          o * side_,
+          i * side_,
+          std::min(side_, outputs_ - o * side_),
+          std::min(side_, inputs_ - i * side_),
+          g * group_step_ + o * output_tile_ + i * input_tile_};
 }
 
 template <class Move, class Whole>
@@ -108,18 +121,20 @@ void WeightOrder::for_each(comm::StreamView stream, const float* scale, const Mo
                            const Whole& whole) const {
   if (side_ == 0) {
     return comm::parallel_for(
-        stream, outputs_, [&](std::int64_t o) { move_output(o, scale, move); }, 16);
+        stream, groups_ * outputs_, [&](std::int64_t o) { move_output(o, scale, move); }, 16);
   }
   const auto body = [&](std::int64_t index) {
     const Tile t = tile(index);
-    const bool full = t.num_outputs == kTile && t.num_inputs == kTile;  // one of AVX2 never is
+    const bool full = t.num_outputs == kTile && t.num_inputs == kTile &&  // one of AVX2 never is
+                      plain_inputs_ == inputs_;
     if (outputs_innermost_ && full) return whole(t);
     if (spatial_ == 9) {  // a count that the compiler knows
       return move_tile(t, scale, std::integral_constant<std::int64_t, 9>{}, move);
     }
     move_tile(t, scale, spatial_, move);
   };
-  comm::parallel_for(stream, num_tiles(outputs_, side_) * num_tiles(inputs_, side_), body, 8);
+  comm::parallel_for(stream, groups_ * num_tiles(outputs_, side_) * num_tiles(inputs_, side_), body,
+                     8);
 }
 
 template <class Count, class Move>
@@ -129,18 +144,21 @@ void WeightOrder::move_tile(const Tile& t, const float* scale, Count spatial,
   const std::int64_t input_step = outputs_innermost_ ? side_ : 1;
   const std::int64_t area = side_ * side_;
   for (std::int64_t o = 0; o < t.num_outputs; ++o) {
-    const float factor = scale ? scale[t.output + o] : 1.0f;
-    const std::int64_t plain = ((t.output + o) * inputs_ + t.input) * spatial;
-    const std::int64_t ordered = t.place + o * output_step;
+    const float factor = scale ? scale[t.row + o] : 1.0f;
+    const std::int64_t first = (t.output + o) / plain_outputs_ * plain_inputs_;  // its inputs
+    const std::int64_t begin = std::max(first, t.input);
+    const std::int64_t count = std::min(first + plain_inputs_, t.input + t.num_inputs) - begin;
+    const std::int64_t plain = ((t.row + o) * plain_inputs_ + begin - first) * spatial;
+    const std::int64_t ordered = t.place + o * output_step + (begin - t.input) * input_step;
     if (spatial == 1) {
       const auto sweep = [&](auto step) {
 #pragma GCC ivdep
-        for (std::int64_t i = 0; i < t.num_inputs; ++i) move(plain + i, ordered + i * step, factor);
+        for (std::int64_t i = 0; i < count; ++i) move(plain + i, ordered + i * step, factor);
       };
       outputs_innermost_ ? sweep(side_) : sweep(std::integral_constant<std::int64_t, 1>{});
       continue;
     }
-    for (std::int64_t i = 0; i < t.num_inputs; ++i) {
+    for (std::int64_t i = 0; i < count; ++i) {
       for (std::int64_t s = 0; s < spatial; ++s) {
         move(plain + i * spatial + s, ordered + i * input_step + s * area, factor);
       }
@@ -151,11 +169,13 @@ void WeightOrder::move_tile(const Tile& t, const float* scale, Count spatial,
 template <class Move>
 void WeightOrder::move_output(std::int64_t o, const float* scale, const Move& move) const {
   const dnnl_memory_desc_t& d = order_.data;
-  const std::int64_t columns = d.dims[d.ndims - 1], inner = inputs_ * spatial_;
+  const std::int64_t columns = d.dims[d.ndims - 1], inner = plain_inputs_ * spatial_;
+  const std::int64_t g = o / outputs_, in_group = o % outputs_;
+  const std::int64_t first = in_group / plain_outputs_ * plain_inputs_;
   for (std::int64_t e = 0; e < inner; ++e) {
-    const std::int64_t i = e / spatial_, r = e % spatial_ / columns, s = e % columns;
-    const std::int64_t place = d.ndims == 4 ? place_of(d, {o, i, r, s})
-                                            : place_of(d, {o / d.dims[1], o % d.dims[1], i, r, s});
+    const std::int64_t i = first + e / spatial_, r = e % spatial_ / columns, s = e % columns;
+    const std::int64_t place =
+        d.ndims == 4 ? place_of(d, {in_group, i, r, s}) : place_of(d, {g, in_group, i, r, s});
     move(o * inner + e, place, scale ? scale[o] : 1.0f);
   }
 }
@@ -169,12 +189,12 @@ void WeightOrder::arrange(comm::StreamView stream, const float* plain, const flo
       stream, scale,
       [=](std::int64_t from, std::int64_t to, float factor) { ordered[to] = factor * plain[from]; },
       [=](const Tile& t) {
-        const float* first = plain + t.output * row + t.input * spatial;
+        const float* first = plain + t.row * row + t.input * spatial;
         Column column;
         for (std::int64_t begin = 0; begin < kTile * spatial; begin += kTile) {
           Vector rows[kTile];
           for (int o = 0; o < kTile; ++o) {
-            rows[o] = load(first + o * row + begin) * (scale ? scale[t.output + o] : 1.0f);
+            rows[o] = load(first + o * row + begin) * (scale ? scale[t.row + o] : 1.0f);
           }
           transpose(rows);
           for (int c = 0; c < kTile; ++c, column.next(spatial)) {
@@ -193,7 +213,7 @@ void WeightOrder::restore(comm::StreamView stream, const float* ordered, const f
         plain[to] = accumulate ? plain[to] + factor * ordered[from] : factor * ordered[from];
       },
       [=](const Tile& t) {
-        float* first = plain + t.output * row + t.input * spatial;
+        float* first = plain + t.row * row + t.input * spatial;
         Column column;
         for (std::int64_t begin = 0; begin < kTile * spatial; begin += kTile) {
           Vector rows[kTile];
@@ -203,7 +223,7 @@ void WeightOrder::restore(comm::StreamView stream, const float* ordered, const f
           transpose(rows);
           for (int o = 0; o < kTile; ++o) {
             float* to = first + o * row + begin;
-            const Vector value = rows[o] * (scale ? scale[t.output + o] : 1.0f);
+            const Vector value = rows[o] * (scale ? scale[t.row + o] : 1.0f);
             store(accumulate ? load(to) + value : value, to);
           }
         }

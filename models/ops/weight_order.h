@@ -13,11 +13,14 @@ namespace models::onednn {
 // three. `scale` is (O) or null: 1.
 class WeightOrder {
  public:
-  // `order` describes (O, I, R, S), or (G, O / G, I, R, S) with groups.
+  // `order` describes (O, I, R, S), or (G, O / G, I, R, S) with groups. `inputs` is I of the
+  // parameter; where `order` has m times as many, each of its groups unites m neighbours of the
+  // parameter's: m blocks on a diagonal, the rest of the order is never touched.
   // Errors: kBug for an order that is not blocked.
-  explicit WeightOrder(const dnnl::memory::desc& order);
+  WeightOrder(const dnnl::memory::desc& order, std::int64_t inputs);
 
-  // ordered[place of e] = scale[o] plain[e] for every element e; padding is not written.
+  // ordered[place of e] = scale[o] plain[e] for every element e; nothing else is written, so what
+  // pads or lies off the diagonal stays 0 as it was made.
   void arrange(comm::StreamView stream, const float* plain, const float* scale,
                float* ordered) const;
   // plain[e] = scale[o] ordered[place of e], or += where `accumulate`.
@@ -27,9 +30,10 @@ class WeightOrder {
   std::int64_t bytes() const { return bytes_; }  // of `ordered`, padding included
 
  private:
-  // side x side channels, and where they begin in the blocked order.
+  // side x side channels, and where they begin in the blocked order. `row`: of the parameter's
+  // outputs; the others count inside a group of the order.
   struct Tile {
-    std::int64_t output, input, num_outputs, num_inputs, place;
+    std::int64_t row, output, input, num_outputs, num_inputs, place;
   };
   Tile tile(std::int64_t index) const;
   // move(plain, ordered, factor) for every element, or whole(tile) for a tile of 16 x 16 that is
@@ -43,13 +47,15 @@ class WeightOrder {
   void move_output(std::int64_t output, const float* scale, const Move& move) const;
 
   dnnl::memory::desc order_;
-  std::int64_t outputs_ = 0, inputs_ = 0, spatial_ = 0;  // inputs of a group; spatial: R S
+  std::int64_t groups_ = 1, outputs_ = 0, inputs_ = 0;  // of the order; channels of one group
+  std::int64_t plain_outputs_ = 0, plain_inputs_ = 0;   // of one of the parameter's groups
+  std::int64_t spatial_ = 0;                            // R S
   std::int64_t bytes_ = 0;
   // Side of tiles of channels, each R S times behind each other: all orders of the AVX-512
-  // primitives (16) and AVX2's (8) but those of groups and of very few channels, which have 0.
+  // primitives (16) and AVX2's (8) but those of very few channels, which have 0.
   std::int64_t side_ = 0;
   bool outputs_innermost_ = false;
-  std::int64_t output_tile_ = 0, input_tile_ = 0;  // steps from tile to tile
+  std::int64_t group_step_ = 0, output_tile_ = 0, input_tile_ = 0;  // from one to the next
 };
 
 }  // namespace models::onednn

@@ -68,7 +68,7 @@ TEST_P(ClassifierStructure, InferenceHasTheSameStateAndGivesLogits) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ClassifierStructure,
                          ::testing::Values("mlp", "cnn", "resnet18", "resnet34", "resnet50",
-                                           "resnet101", "vgg16"),
+                                           "resnet101", "resnext50_32x4d", "vgg16"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Classifier, PublishedParameterCounts) {
@@ -76,6 +76,7 @@ TEST(Classifier, PublishedParameterCounts) {
                                                       {"cnn", 8'475'530},
                                                       {"resnet18", 11'689'512},
                                                       {"resnet50", 25'557'032},
+                                                      {"resnext50_32x4d", 25'028'904},
                                                       {"vgg16", 138'357'544}};
   for (const auto& [model, count] : counts) {
     const int classes = model == "mlp" || model == "cnn" ? 10 : 1000;
@@ -153,7 +154,8 @@ TEST_P(ClassifierGolden, LogitsArePyTorchs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, ClassifierGolden,
-                         ::testing::Values("mlp", "mlp_smoothed", "cnn", "resnet18"),
+                         ::testing::Values("mlp", "mlp_smoothed", "cnn", "resnet18",
+                                           "resnext50_32x4d"),
                          [](const auto& info) { return std::string(info.param); });
 
 // The perceptron with dropout, on digits of noise.

@@ -122,7 +122,7 @@ TEST_P(FcnGolden, AStepIsTorchvisions) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, FcnGolden,
-                         ::testing::Values("fcn_r50_frozen", "fcn_r50_batch_norm",
+                         ::testing::Values("fcn_r50_frozen", "fcn_x50_frozen", "fcn_r50_batch_norm",
                                            "fcn_r101_batch_norm"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -39,16 +39,16 @@ std::map<std::string, std::string> head_state(const Graph& graph) {
   return state;
 }
 
-class DilatedFcn : public ::testing::TestWithParam<std::pair<int, std::int64_t>> {};
+class DilatedFcn : public ::testing::TestWithParam<std::pair<const char*, std::int64_t>> {};
 
 TEST_P(DilatedFcn, StateDictAndCountAreTorchvisions) {
-  const auto [depth, count] = GetParam();
-  const auto golden = read_golden("state_dict_fcn_r" + std::to_string(depth) + ".json");
+  const auto [name, count] = GetParam();
+  const auto golden = read_golden("state_dict_fcn_" + std::string(name) + ".json");
   std::map<std::string, std::string> expected;
-  for (const auto& [name, shape] : golden["tensors"].GetObject()) {
-    expected[name.GetString()] = to_string(shape_of(shape));
+  for (const auto& [tensor, shape] : golden["tensors"].GetObject()) {
+    expected[tensor.GetString()] = to_string(shape_of(shape));
   }
-  ModelOptions options = fcn_options("resnet" + std::to_string(depth), "dilated", 21);
+  ModelOptions options = fcn_options(golden["backbone"].GetString(), "dilated", 21);
   options.aux = true;
   for (bool training : {true, false}) {
     const Graph graph = graph_of(options, square(64), training);
@@ -61,8 +61,10 @@ TEST_P(DilatedFcn, StateDictAndCountAreTorchvisions) {
   EXPECT_EQ(state_dict(graph_of(options, square(64))), expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Depths, DilatedFcn,
-                         ::testing::Values(std::pair{50, 35'322'218}, std::pair{101, 54'314'346}));
+INSTANTIATE_TEST_SUITE_P(Backbones, DilatedFcn,
+                         ::testing::Values(std::pair{"r50", 35'322'218},
+                                           std::pair{"r101", 54'314'346},
+                                           std::pair{"x50", 34'794'090}));
 
 TEST(Fcn, LossesAreWeightedAndInputsDeclaredWhereUsed) {
   ModelOptions options = fcn_options("resnet50", "dilated", 5);

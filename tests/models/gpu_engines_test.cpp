@@ -50,11 +50,12 @@ class GpuEngines : public ::testing::Test {
   }
 
   // Compiles all convolutions; returns how many there are.
-  int expect_engines(const Case& c) const {
-    SCOPED_TRACE(c.name);
+  int expect_engines(const Case& c, Precision precision) const {
+    SCOPED_TRACE(c.name + (precision == Precision::kBf16 ? " bf16" : " fp32"));
     Graph graph;
     make_model(c.options)->training(graph, c.shape);
-    const Plan p = plan(graph, {.device = comm::DeviceKind::kCuda, .training = true});
+    const Plan p = plan(
+        graph, {.device = comm::DeviceKind::kCuda, .training = true, .precision = precision});
     int count = 0;
     for (std::size_t n = 0; n < p.graph->nodes().size(); ++n) {
       const auto* op = dynamic_cast<const Conv2dOp*>(p.graph->nodes()[n].op.get());
@@ -74,10 +75,12 @@ class GpuEngines : public ::testing::Test {
 
 TEST_F(GpuEngines, OfRetinaNet) {
   const BatchShape shape{.images = 4, .height = 800, .width = 800, .max_boxes = 8};
-  for (NormKind norm : {NormKind::kFrozen, NormKind::kBatch}) {
-    // 53 of the backbone, 8 of the pyramid, 10 of the heads on 5 levels
-    EXPECT_EQ(expect_engines({"retinanet", retinanet_options("resnet50", 91, norm, 3), shape}),
-              53 + 8 + 50);
+  for (Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    for (NormKind norm : {NormKind::kFrozen, NormKind::kBatch}) {
+      const Case c{"retinanet", retinanet_options("resnet50", 91, norm, 3), shape};
+      // 53 of the backbone, 8 of the pyramid, 10 of the heads on 5 levels
+      EXPECT_EQ(expect_engines(c, precision), 53 + 8 + 50);
+    }
   }
 }
 
@@ -91,7 +94,10 @@ TEST_F(GpuEngines, OfFcn) {
       options.backbone = backbone;
       options.num_classes = 21;
       options.head = head;
-      EXPECT_GT(expect_engines({std::string(head) + " " + backbone, options, shape}), 15);
+      const Case c{std::string(head) + " " + backbone, options, shape};
+      for (Precision precision : {Precision::kFp32, Precision::kBf16}) {
+        EXPECT_GT(expect_engines(c, precision), 15);
+      }
     }
   }
 }

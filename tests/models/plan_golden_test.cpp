@@ -1,41 +1,14 @@
 // The printed plan, byte for byte: order, fusion, layouts, buckets, memory. After a change that is
 // meant, run with RIDGELINE_UPDATE_GOLDENS=1 and read the difference.
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
-
 #include "models/layers.h"
 #include "models/ops/add.h"
 #include "models/ops/max_pool.h"
 #include "models/ops/relu.h"
+#include "tests/goldens/golden_text.h"
 #include "tests/models/golden_fixture.h"
 
 namespace models::testing {
 namespace {
-
-std::string read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-void expect_golden(const std::string& name, const std::string& text) {
-  const std::string path = std::string(RIDGELINE_SOURCE_DIR "/tests/goldens/plans/") + name;
-  if (std::getenv("RIDGELINE_UPDATE_GOLDENS")) {
-    std::ofstream(path, std::ios::binary) << text;
-    return;
-  }
-  const std::string golden = read(path);
-  std::istringstream got(text), expected(golden);
-  std::string a, b;
-  for (int line = 1; std::getline(expected, b); ++line) {
-    ASSERT_TRUE(std::getline(got, a)) << name << ":" << line << " is missing: " << b;
-    ASSERT_EQ(a, b) << name << ":" << line
-                    << "; to accept the new plans: RIDGELINE_UPDATE_GOLDENS=1 test_models";
-  }
-  EXPECT_EQ(text, golden) << name << "; to accept: RIDGELINE_UPDATE_GOLDENS=1 test_models";
-}
 
 // Every pass has something to do: a stem, a residual block with batch norm, a head.
 Graph small_network(bool training) {
@@ -75,17 +48,17 @@ Graph small_network(bool training) {
 
 TEST(PlanGolden, SmallNetwork) {
   const Plan training = plan(small_network(true), {});
-  expect_golden("small_training.txt", to_text(training));
+  goldens::expect_text("plans/small_training.txt", to_text(training));
   PlanOptions options;
   options.training = false;
   options.layout = training.layout;
-  expect_golden("small_inference.txt", to_text(plan(small_network(false), options)));
+  goldens::expect_text("plans/small_inference.txt", to_text(plan(small_network(false), options)));
 }
 
 TEST(PlanGolden, SmallNetworkWithoutFusion) {
   PlanOptions options;
   options.disabled_fusions = {"frozen_norm", "add", "relu"};
-  expect_golden("small_unfused.txt", to_text(plan(small_network(true), options)));
+  goldens::expect_text("plans/small_unfused.txt", to_text(plan(small_network(true), options)));
 }
 
 TEST(PlanGolden, RetinaNet) {
@@ -96,8 +69,8 @@ TEST(PlanGolden, RetinaNet) {
   for (int ranks : {1, 4}) {
     PlanOptions options;
     options.ranks = ranks;
-    expect_golden("retinanet_r18_64x64_ranks" + std::to_string(ranks) + ".txt",
-                  to_text(plan(graph, options)));
+    goldens::expect_text("plans/retinanet_r18_64x64_ranks" + std::to_string(ranks) + ".txt",
+                         to_text(plan(graph, options)));
   }
 }
 

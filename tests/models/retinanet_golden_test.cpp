@@ -226,9 +226,10 @@ TEST_P(RetinaNetGolden, InfersAlike) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, RetinaNetGolden,
-                         ::testing::Values("retinanet_r18_stages3", "retinanet_r18_stages5",
-                                           "retinanet_r18_no_boxes", "retinanet_r18_batch_norm",
-                                           "retinanet_r50_stages3", "retinanet_r50_stages5"),
+                         ::testing::Values("retinanet_x50_stages3", "retinanet_r18_stages3",
+                                           "retinanet_r18_stages5", "retinanet_r18_no_boxes",
+                                           "retinanet_r18_batch_norm", "retinanet_r50_stages3",
+                                           "retinanet_r50_stages5"),
                          [](const auto& info) { return std::string(info.param).substr(10); });
 
 }  // namespace

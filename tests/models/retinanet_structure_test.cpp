@@ -2,6 +2,7 @@
 // (tests/peers/state_dict_goldens.py), what `trainable_stages` freezes, and the other norms.
 #include <set>
 
+#include "models/resnet.h"
 #include "tests/models/golden_fixture.h"
 
 namespace models::testing {
@@ -28,13 +29,13 @@ std::int64_t num_parameters(const Graph& graph, bool trainable_only) {
   return n;
 }
 
-class RetinaNetStructure : public ::testing::TestWithParam<int> {
+class RetinaNetStructure : public ::testing::TestWithParam<const char*> {
  protected:
   RetinaNetStructure()
-      : golden_(read_golden("state_dict_retinanet_r" + std::to_string(GetParam()) + ".json")) {}
+      : golden_(read_golden("state_dict_retinanet_" + std::string(GetParam()) + ".json")) {}
   ModelOptions options(NormKind norm, int stages) const {
-    return retinanet_options("resnet" + std::to_string(GetParam()), golden_["num_classes"].GetInt(),
-                             norm, stages);
+    return retinanet_options(golden_["backbone"].GetString(), golden_["num_classes"].GetInt(), norm,
+                             stages);
   }
   std::map<std::string, std::string> expected(bool counters) const {
     std::map<std::string, std::string> state;
@@ -76,8 +77,9 @@ TEST_P(RetinaNetStructure, CountsAreTorchvisions) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Depths, RetinaNetStructure, ::testing::Values(18, 34, 50, 101),
-                         [](const auto& info) { return "r" + std::to_string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Backbones, RetinaNetStructure,
+                         ::testing::Values("r18", "r34", "r50", "r101", "x50"),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST(RetinaNet, PublishedParameterCounts) {
   for (const auto& [classes, count] : {std::pair{91, 34'014'999}, std::pair{80, 33'786'804}}) {
@@ -149,8 +151,8 @@ TEST(RetinaNet, GroupNormTrains) {
 }
 
 TEST(RetinaNet, UnknownNamesAreConfigErrors) {
-  for (const char* backbone : {"resnet19", "vgg16", "resnet", ""}) {
-    EXPECT_THROW(resnet_depth(backbone), comm::Error) << backbone;
+  for (const char* backbone : {"resnet19", "resnext50", "vgg16", "resnet", ""}) {
+    EXPECT_THROW(resnet_kind(backbone), comm::Error) << backbone;
   }
   ModelOptions options;
   options.name = "yolo";

@@ -19,6 +19,7 @@ struct TestOpOptions {
   std::vector<int> constant_inputs;  // not differentiable
   int num_outputs = 1;               // all of the first input's shape
   bool scalar = false;               // one output of shape {1}: the sum of all elements
+  PrecisionRule precision = PrecisionRule::kF32;
 };
 
 class TestKernel final : public Kernel {
@@ -68,6 +69,7 @@ class TestOp final : public Op {
     return std::find(c.begin(), c.end(), input) == c.end();
   }
   LayoutRule layout() const override { return options_.layout; }
+  PrecisionRule precision() const override { return options_.precision; }
   std::shared_ptr<const Op> absorb(const Op& consumer, int slot) const override {
     const auto& names = options_.absorbs;
     if (std::find(names.begin(), names.end(), consumer.name()) == names.end()) return nullptr;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "models/graph/element.h"
+
 namespace models::testing {
 namespace {
 
@@ -49,32 +51,40 @@ class ReferenceEngine final : public ConvEngine {
     switch (r_.pass) {
       case ConvPass::kForward:
         return write(r_.y, v.y, v, [&](auto& sums, auto x, auto w, auto y) {
-          sums[y] += double{v.x[x]} * v.weight[w];
+          sums[y] += get(v.x, x) * get(v.weight, w);
         });
       case ConvPass::kDataGradient:
         return write(r_.x, v.x, v, [&](auto& sums, auto x, auto w, auto y) {
-          sums[x] += double{v.y[y]} * v.weight[w];
+          sums[x] += get(v.y, y) * get(v.weight, w);
         });
       case ConvPass::kFilterGradient:
         return write(r_.weight, v.weight, v, [&](auto& sums, auto x, auto w, auto y) {
-          sums[w] += double{v.y[y]} * v.x[x];
+          sums[w] += get(v.y, y) * get(v.x, x);
         });
     }
   }
+  double get(const void* operand, std::int64_t i) const {
+    if (r_.type == Type::kBF16) return float{static_cast<const comm::Bf16*>(operand)[i]};
+    return static_cast<const float*>(operand)[i];
+  }
   template <typename Add>
-  void write(const Shape& shape, float* to, const ConvOperands& v, const Add& add) const {
+  void write(const Shape& shape, void* to, const ConvOperands& v, const Add& add) const {
     std::vector<double> sums(static_cast<std::size_t>(shape.count()));
     for_each_product(r_, [&](auto x, auto w, auto y) { add(sums, x, w, y); });
     const std::int64_t cells = shape[2] * shape[3];
     for (std::size_t i = 0; i < sums.size(); ++i) {
       if (r_.epilogue) {
         const auto e = static_cast<std::int64_t>(i);
-        sums[i] += v.bias[r_.channels_last ? e % shape[1] : e / cells % shape[1]];
-        if (r_.residual) sums[i] += v.residual[i];
+        sums[i] += get(v.bias, r_.channels_last ? e % shape[1] : e / cells % shape[1]);
+        if (r_.residual) sums[i] += get(v.residual, e);
         if (r_.relu) sums[i] = std::max(sums[i], 0.0);
       }
-      to[i] = static_cast<float>(sums[i]);
     }
+    with_element(r_.type, [&](auto zero) {
+      using T = decltype(zero);
+      std::transform(sums.begin(), sums.end(), static_cast<T*>(to),
+                     [](double sum) { return T(static_cast<float>(sum)); });
+    });
   }
   ConvRequest r_;
 };

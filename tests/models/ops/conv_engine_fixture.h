@@ -26,6 +26,7 @@ class OnGpu final : public Op {
   Saved saved() const override { return op_->saved(); }
   bool differentiable(int input) const override { return op_->differentiable(input); }
   LayoutRule layout() const override { return op_->layout(); }
+  PrecisionRule precision() const override { return op_->precision(); }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
     context.shared->get<ConvLibrary>(kConvLibrary, [&] { return library_; });
     return compile_(context);

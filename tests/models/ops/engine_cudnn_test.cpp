@@ -1,5 +1,5 @@
 // What cuDNN answers to the convolutions of the project's models, for a GPU that is described and
-// not present: every pass has an engine that is deterministic and computes in fp32.
+// not present: every pass has an engine that is deterministic and adds in fp32.
 #include <gmock/gmock.h>
 
 #include "comm/build.h"
@@ -15,7 +15,7 @@ struct Layer {
   int window, stride, padding, dilation, groups;
 };
 
-ConvRequest request_of(const Layer& l) {
+ConvRequest request_of(const Layer& l, Type type = Type::kF32) {
   const Conv2dOp op({l.stride, l.padding, l.dilation, l.groups}, {});
   ConvRequest request;
   request.x = {l.batch, l.inputs, l.size, l.size};
@@ -25,6 +25,7 @@ ConvRequest request_of(const Layer& l) {
   request.stride = l.stride;
   request.padding = l.padding;
   request.dilation = l.dilation;
+  request.type = type;
   return request;
 }
 
@@ -65,20 +66,36 @@ const Layer kLayers[] = {
     {64, 1, 28, 6, 5, 1, 2, 1, 1},       {1, 3, 33, 5, 3, 1, 1, 1, 1},
 };
 
+constexpr Type kTypes[] = {Type::kF32, Type::kBF16};
+
 TEST_F(Cudnn, HasEveryPassOfEveryLayer) {
-  for (const Layer& layer : kLayers) expect_all_passes(request_of(layer));
+  for (const Layer& layer : kLayers) {
+    for (Type type : kTypes) expect_all_passes(request_of(layer, type));
+  }
+}
+
+// bf16 runs where it pays: in kernels that fp32 may not use.
+TEST_F(Cudnn, Bf16HasOtherEngines) {
+  const Layer layer = {2, 256, 50, 256, 3, 1, 1, 1, 1};
+  EXPECT_NE(engine(request_of(layer, Type::kBF16)), engine(request_of(layer, Type::kF32)));
+}
+
+void expect_fused(const std::function<std::string(const ConvRequest&)>& engine,
+                  ConvRequest request) {
+  request.epilogue = true;
+  for (bool residual : {false, true}) {
+    for (bool relu : {false, true}) {
+      request.residual = residual;
+      request.relu = relu;
+      EXPECT_THAT(engine(request), ::testing::StartsWith("eng")) << to_string(request);
+    }
+  }
 }
 
 TEST_F(Cudnn, FusesWhatAConvolutionAbsorbs) {
   for (const Layer& layer : kLayers) {
-    ConvRequest request = request_of(layer);
-    request.epilogue = true;
-    for (bool residual : {false, true}) {
-      for (bool relu : {false, true}) {
-        request.residual = residual;
-        request.relu = relu;
-        EXPECT_THAT(engine(request), ::testing::StartsWith("eng")) << to_string(request);
-      }
+    for (Type type : kTypes) {
+      expect_fused([&](const ConvRequest& r) { return engine(r); }, request_of(layer, type));
     }
   }
 }
@@ -86,7 +103,10 @@ TEST_F(Cudnn, FusesWhatAConvolutionAbsorbs) {
 TEST_F(Cudnn, HasEnginesForPlainTensorsAndDirectOnes) {
   ConvRequest request = request_of({2, 21, 9, 21, 16, 8, 4, 1, 1});  // FCN's transposed convolution
   request.channels_last = false;
-  expect_all_passes(request);
+  for (Type type : kTypes) {
+    request.type = type;
+    expect_all_passes(request);
+  }
   request = request_of({2, 256, 50, 256, 3, 1, 1, 1, 1});
   request.direct = true;
   expect_all_passes(request);
@@ -138,16 +158,13 @@ TEST(CudnnAbsent, IsAnErrorOfTheDevice) {
   comm::Stream stream(comm::Device{}, 1);
   KernelContext context{{}, stream.view()};
   context.shared = &shared;
-  if (!comm::kHasCuda) {
-    expect_device_error([&] { open_cudnn(context); }, "set runtime.device=cpu");
-    return;
-  }
   try {
     open_cudnn(context);
     GTEST_SKIP() << "a GPU is present";
   } catch (const comm::Error&) {
   }
-  expect_device_error([&] { open_cudnn(context); }, "run `ridgeline doctor`");
+  expect_device_error([&] { open_cudnn(context); },
+                      comm::kHasCuda ? "run `ridgeline doctor`" : "set runtime.device=cpu");
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 
 #include <limits>
 
+#include "models/graph/element.h"
+#include "models/graph/precision.h"
+
 namespace models::testing {
 namespace {
 
@@ -31,13 +34,15 @@ std::vector<int> channel_blocks(const DeviceCase& device) {
 }
 
 KernelRun::KernelRun(const DeviceCase& device, const Graph& graph, std::vector<KernelInput> inputs,
-                     int channel_block)
+                     int channel_block, Type type)
     : device_{device.kind, 0}, stream_(device_, 2), op_(graph.nodes().back().op) {
   std::vector<ValueSpec> specs;
+  const TypeRule rule(type == Type::kBF16 ? Precision::kBf16 : Precision::kFp32, *op_, type);
   for (const KernelInput& input : inputs) {
     const bool integer = !input.integers.empty();
     specs.push_back({integer ? Type::kI32 : Type::kF32, input.shape});
-    inputs_.push_back(make(specs.back(), input.parameter ? 1 : channel_block));
+    inputs_.push_back(input.parameter ? make(specs.back(), 1)
+                                      : make(specs.back(), channel_block, rule.of_input(type)));
     if (integer) {
       comm::copy_bytes(stream_, {inputs_.back().data, input.integers.size() * 4},
                        std::as_bytes(std::span(input.integers)));
@@ -47,7 +52,7 @@ KernelRun::KernelRun(const DeviceCase& device, const Graph& graph, std::vector<K
   }
   const bool plain = op_->layout() == LayoutRule::kPlain || op_->layout() == LayoutRule::kAny;
   for (const ValueSpec& spec : op_->infer(specs)) {
-    outputs_.push_back(make(spec, plain ? 1 : channel_block));
+    outputs_.push_back(make(spec, plain ? 1 : channel_block, rule.of_outputs()));
   }
   KernelContext context{device_, stream_.view()};
   context.direct_convolution = true;
@@ -77,13 +82,13 @@ void KernelRun::backward(const std::vector<float>& dy, std::vector<GradientMode>
                          const std::vector<std::vector<float>>& initial) {
   modes_ = std::move(modes);
   doutputs_.assign(outputs_.size(), {});
-  doutputs_[0] = make({outputs_[0].type, outputs_[0].shape}, outputs_[0].channel_block);
+  doutputs_[0] = make_like(outputs_[0]);
   store(doutputs_[0], dy);
   dinputs_.clear();
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     dinputs_.emplace_back();
     if (modes_[i] == GradientMode::kNone) continue;
-    dinputs_[i] = make({inputs_[i].type, inputs_[i].shape}, inputs_[i].channel_block);
+    dinputs_[i] = make_like(inputs_[i]);
     if (modes_[i] == GradientMode::kAccumulate) store(dinputs_[i], initial[i]);
     if (modes_[i] == GradientMode::kOverwrite) poison(dinputs_[i]);
   }
@@ -105,10 +110,14 @@ void KernelRun::backward(const std::vector<float>& dy, std::vector<GradientMode>
   stream_.view().synchronize();
 }
 
-Tensor KernelRun::make(const ValueSpec& spec, int block) {
+Tensor KernelRun::make(const ValueSpec& spec, int block, Type type) {
   const bool activation = spec.shape.rank == 4 && spec.type == Type::kF32;
   const int lanes = block == kAllChannels ? static_cast<int>(spec.shape[1]) : block;
-  Tensor tensor{nullptr, spec.type, spec.shape, activation ? lanes : 1};
+  return make_like({nullptr, activation ? type : spec.type, spec.shape, activation ? lanes : 1});
+}
+
+Tensor KernelRun::make_like(const Tensor& like) {
+  Tensor tensor = like;
   memory_.emplace_back(device_, static_cast<std::size_t>(tensor.physical_bytes()),
                        comm::Fill::kZero);
   tensor.data = memory_.back().bytes().data();
@@ -120,21 +129,31 @@ void KernelRun::store(const Tensor& tensor, const std::vector<float>& values) {
           values.size(), to_string(tensor.shape));
   std::vector<float> data(static_cast<std::size_t>(tensor.physical_count()), 0.0f);
   for_each_element(tensor, [&](std::int64_t i, std::int64_t at) { data[at] = values[i]; });
-  comm::copy_bytes(stream_, {tensor.data, data.size() * 4}, std::as_bytes(std::span(data)));
+  upload(tensor, data);
 }
 
 void KernelRun::poison(const Tensor& tensor) {
-  if (tensor.type != Type::kF32) return;
-  const std::vector<float> data(static_cast<std::size_t>(tensor.physical_count()), kPoison);
-  comm::copy_bytes(stream_, {tensor.data, data.size() * 4}, std::as_bytes(std::span(data)));
+  if (tensor.type != Type::kF32 && tensor.type != Type::kBF16) return;
+  upload(tensor, std::vector<float>(static_cast<std::size_t>(tensor.physical_count()), kPoison));
+}
+
+void KernelRun::upload(const Tensor& tensor, const std::vector<float>& physical) {
+  with_element(tensor.type, [&](auto zero) {
+    const std::vector<decltype(zero)> data(physical.begin(), physical.end());
+    const auto bytes = std::as_bytes(std::span(data));
+    comm::copy_bytes(stream_, {tensor.data, bytes.size()}, bytes);
+    stream_.view().synchronize();
+  });
 }
 
 std::vector<float> KernelRun::physical(const Tensor& tensor) const {
-  std::vector<float> data(static_cast<std::size_t>(tensor.physical_count()));
-  comm::copy_bytes(stream_, std::as_writable_bytes(std::span(data)),
-                   {tensor.data, data.size() * 4});
-  stream_.view().synchronize();
-  return data;
+  return with_element(tensor.type, [&](auto zero) {
+    std::vector<decltype(zero)> data(static_cast<std::size_t>(tensor.physical_count()));
+    const auto bytes = std::as_writable_bytes(std::span(data));
+    comm::copy_bytes(stream_, bytes, {tensor.data, bytes.size()});
+    stream_.view().synchronize();
+    return std::vector<float>(data.begin(), data.end());
+  });
 }
 
 std::vector<float> KernelRun::plain(const Tensor& tensor) const {
@@ -159,7 +178,8 @@ bool KernelRun::padding_is_zero() const {
 }
 
 bool KernelRun::padding_is_zero(const Tensor& tensor) const {
-  if (tensor.shape.rank != 4 || tensor.type != Type::kF32) return true;
+  const bool activation = tensor.type == Type::kF32 || tensor.type == Type::kBF16;
+  if (tensor.shape.rank != 4 || !activation) return true;
   std::vector<float> data = physical(tensor);
   for_each_element(tensor, [&](std::int64_t, std::int64_t at) { data[at] = 0.0f; });
   return std::all_of(data.begin(), data.end(), [](float x) { return x == 0.0f; });

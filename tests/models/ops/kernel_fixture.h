@@ -26,9 +26,10 @@ std::vector<int> channel_blocks(const DeviceCase& device);
 
 class KernelRun {
  public:
-  // The op of the graph's last node.
+  // The op of the graph's last node. `type`: what the plan stores rank-4 activations as, where the
+  // op's PrecisionRule lets it.
   KernelRun(const DeviceCase& device, const Graph& graph, std::vector<KernelInput> inputs,
-            int channel_block);
+            int channel_block, Type type = Type::kF32);
 
   void forward();
   // Gradients of the first output are `dy`, in plain order; dinputs start as `initial` in mode
@@ -44,9 +45,11 @@ class KernelRun {
   bool padding_is_zero() const;
 
  private:
-  Tensor make(const ValueSpec& spec, int block);
+  Tensor make(const ValueSpec& spec, int block, Type type = Type::kF32);
+  Tensor make_like(const Tensor& like);
   void store(const Tensor& tensor, const std::vector<float>& values);
   void poison(const Tensor& tensor);
+  void upload(const Tensor& tensor, const std::vector<float>& physical);
   std::vector<float> plain(const Tensor& tensor) const;
   bool padding_is_zero(const Tensor& tensor) const;
   std::vector<float> physical(const Tensor& tensor) const;

@@ -47,7 +47,7 @@ KernelRun linear_run(const DeviceCase& device, const Sizes& s, const Operands& v
 // Each element within rounding of sums of `terms` products.
 void expect_near(const Floats& got, const std::vector<double>& expected, std::int64_t terms) {
   ASSERT_EQ(got.size(), expected.size());
-  const double tolerance = 1e-6 * std::sqrt(static_cast<double>(terms)) + 1e-6;
+  const double tolerance = 2e-6 * std::sqrt(static_cast<double>(terms)) + 1e-6;
   for (std::size_t k = 0; k < got.size(); ++k) ASSERT_NEAR(got[k], expected[k], tolerance) << k;
 }
 

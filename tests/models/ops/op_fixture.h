@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -21,11 +22,12 @@ struct DeviceCase {
   comm::DeviceKind kind = comm::DeviceKind::kCpu;
   const char* name = "cpu_f32";
   double tolerance = 2e-3;  // of a numeric gradient, relative to its scale
+  Precision precision = Precision::kFp32;
 };
-// The CPU, and a GPU where this build and this machine have one.
+// The CPU, and a GPU where this program and this machine have one.
 inline std::vector<DeviceCase> devices() {
   std::vector<DeviceCase> cases = {{comm::DeviceKind::kCpu, "cpu_f32", 2e-3}};
-  if (comm::kHasCuda && !comm::survey_gpus().gpus.empty()) {
+  if (comm::gpu_libraries().runtime != 0 && !comm::survey_gpus().gpus.empty()) {
     cases.push_back({comm::DeviceKind::kCuda, "cuda_f32", 2e-3});
   }
   return cases;
@@ -48,6 +50,13 @@ inline std::vector<float> values(const std::string& name, std::int64_t count, fl
   return v;
 }
 
+// Adds the loss sum(r * y) with fixed random r: every output element gets another gradient.
+void random_projection_loss(Graph& graph, Value y);
+inline bool has_projection(const Graph& graph) {
+  return std::any_of(graph.nodes().begin(), graph.nodes().end(),
+                     [](const Node& node) { return node.op->name() == "projection"; });
+}
+
 // A graph bound to a device, with its own parameter storage.
 class Program {
  public:
@@ -57,12 +66,13 @@ class Program {
     PlanOptions options;
     options.device = device.kind;
     options.training = training;
+    options.precision = device.precision;
     options.disabled_fusions = std::move(disabled);
     Plan p = plan(graph, options);
     storage_ = std::make_unique<ParameterStorage>(p.layout, comm::Device{device.kind, 0});
-    executable_ = std::make_unique<Executable>(
-        std::move(p), *storage_,
-        BindOptions{comm::Device{device.kind, 0}, stream_.view(), direct_convolution});
+    BindOptions bind{comm::Device{device.kind, 0}, stream_.view(), direct_convolution};
+    bind.capture = !has_projection(*p.graph);  // which the host computes
+    executable_ = std::make_unique<Executable>(std::move(p), *storage_, bind);
   }
   void set_parameter(const std::string& name, const std::vector<float>& v) {
     write(storage_->parameter(name), v.data(), v.size() * 4);
@@ -120,9 +130,6 @@ inline Value constant(Graph& graph, const std::string& name, const Shape& shape)
   p.trainable = false;
   return graph.parameter(p);
 }
-
-// Adds the loss sum(r * y) with fixed random r: every output element gets another gradient.
-void random_projection_loss(Graph& graph, Value y);
 
 // For every named variable: gradient from the plan against central differences of the loss
 // "probe", at up to 24 elements spread over the tensor.

@@ -13,12 +13,16 @@ using Tag = memory::format_tag;
 struct Order {
   memory::dims dims;  // (O, I, R, S) or (G, O / G, I, R, S)
   Tag tag;
+  std::int64_t united = 1;  // of the parameter's groups in one of these
 };
 
 class WeightOrders : public ::testing::TestWithParam<Order> {
  protected:
   WeightOrders() {
     for (std::int64_t d : GetParam().dims) count_ *= d;
+    const std::size_t last = GetParam().dims.size() - 1;
+    count_ /= GetParam().united;
+    inputs_ = GetParam().dims[last - 2] / GetParam().united;
     for (std::int64_t i = 0; i < count_; ++i) plain_.push_back(static_cast<float>(i % 1013) - 500);
     const std::size_t first = GetParam().dims.size() - 4;
     outputs_ = GetParam().dims[first] * (first == 1 ? GetParam().dims[0] : 1);
@@ -30,8 +34,20 @@ class WeightOrders : public ::testing::TestWithParam<Order> {
     for (std::int64_t i = 0; i < count_; ++i) all[i] *= factor * scale_[i / (count_ / outputs_)];
     return all;
   }
+  // (O, united I, R, S) with zeros off the diagonal.
+  std::vector<float> expanded(const std::vector<float>& plain) const {
+    const std::int64_t united = GetParam().united, row = count_ / outputs_;
+    const std::int64_t outputs = GetParam().dims[GetParam().dims.size() - 4] / united;
+    std::vector<float> all(plain.size() * static_cast<std::size_t>(united), 0.0f);
+    for (std::int64_t e = 0; e < count_; ++e) {
+      const std::int64_t o = e / row;
+      all[(o * united + o / outputs % united) * row + e % row] = plain[e];
+    }
+    return all;
+  }
   // What oneDNN's reorder makes of it; padding is 0.
-  std::vector<float> reordered(std::vector<float> plain) const {
+  std::vector<float> reordered(const std::vector<float>& parameter) const {
+    std::vector<float> plain = expanded(parameter);
     Engine engine;
     const memory::desc wanted = desc(GetParam().tag);
     std::vector<float> result(wanted.get_size() / sizeof(float), 0.0f);
@@ -43,13 +59,13 @@ class WeightOrders : public ::testing::TestWithParam<Order> {
     return result;
   }
 
-  std::int64_t count_ = 1, outputs_ = 0;
+  std::int64_t count_ = 1, outputs_ = 0, inputs_ = 0;
   std::vector<float> plain_, scale_;
   comm::Stream stream_{comm::Device{}, 2};
 };
 
 TEST_P(WeightOrders, ArrangesAsTheLibraryDoes) {
-  const WeightOrder order(desc(GetParam().tag));
+  const WeightOrder order(desc(GetParam().tag), inputs_);
   std::vector<float> ordered(static_cast<std::size_t>(order.bytes()) / sizeof(float), 0.0f);
   order.arrange(stream_, plain_.data(), nullptr, ordered.data());
   EXPECT_EQ(ordered, reordered(plain_));
@@ -58,7 +74,7 @@ TEST_P(WeightOrders, ArrangesAsTheLibraryDoes) {
 }
 
 TEST_P(WeightOrders, RestoresAndAdds) {
-  const WeightOrder order(desc(GetParam().tag));
+  const WeightOrder order(desc(GetParam().tag), inputs_);
   const std::vector<float> ordered = reordered(plain_);
   std::vector<float> restored(plain_.size(), 7.0f);
   order.restore(stream_, ordered.data(), nullptr, false, restored.data());
@@ -79,11 +95,16 @@ INSTANTIATE_TEST_SUITE_P(
         Order{{20, 36, 1, 1}, Tag::ABcd16a16b}, Order{{32, 3, 7, 7}, Tag::Acdb16a},
         Order{{24, 16, 3, 3}, Tag::ABcd8b8a}, Order{{20, 12, 3, 3}, Tag::ABcd8b8a},
         Order{{16, 24, 1, 1}, Tag::ABcd8a8b}, Order{{8, 12, 3, 3}, Tag::abcd},
-        Order{{4, 16, 8, 3, 3}, Tag::aBCde8c8b}, Order{{32, 1, 1, 3, 3}, Tag::Abcde16a}));
+        Order{{4, 16, 8, 3, 3}, Tag::aBCde8c8b}, Order{{32, 1, 1, 3, 3}, Tag::Abcde16a},
+        Order{{4, 32, 16, 3, 3}, Tag::aBCde16c16b}, Order{{3, 16, 32, 1, 1}, Tag::aBCde16b16c},
+        Order{{2, 16, 16, 3, 3}, Tag::aBCde16c16b, 4},
+        Order{{2, 32, 32, 3, 3}, Tag::aCBde16b16c, 4},
+        Order{{2, 32, 16, 1, 1}, Tag::aBCde16c16b, 2}, Order{{3, 8, 8, 3, 3}, Tag::aBCde8c8b, 2},
+        Order{{2, 8, 12, 3, 3}, Tag::abcde, 4}, Order{{18, 12, 3, 3}, Tag::ABcd16b16a, 3}));
 
 TEST(WeightOrder, AnOpaqueOneIsABug) {
   memory::desc opaque({16, 16, 3, 3}, memory::data_type::f32, Tag::any);
-  EXPECT_THROW(WeightOrder{opaque}, comm::Error);
+  EXPECT_THROW(WeightOrder(opaque, 16), comm::Error);
 }
 
 }  // namespace
