@@ -7,6 +7,7 @@
 #include <map>
 #include <sstream>
 
+#include "comm/device_communicator.h"
 #include "comm/threads.h"
 #include "trainer/agree.h"
 #include "trainer/report/step_meter.h"
@@ -48,11 +49,7 @@ RankDevice gpu_or_cpu(const RuntimeConfig& runtime, const GpuView& view, int loc
 
 }  // namespace
 
-GpuView gpu_view() {
-  GpuView view{{}, comm::gpu_libraries(), kStepReachesGpus};
-  view.survey = comm::survey_gpus();
-  return view;
-}
+GpuView gpu_view() { return {comm::survey_gpus(), comm::gpu_libraries()}; }
 
 std::string gpu_problem(const GpuView& view) {
   const comm::GpuSurvey& survey = view.survey;
@@ -65,9 +62,7 @@ std::string gpu_problem(const GpuView& view) {
                        comm::cuda_version_text(survey.driver),
                        comm::cuda_version_text(libraries.runtime));
   }
-  if (!survey.problem.empty()) return survey.problem;
-  return view.step_reaches_gpus ? ""
-                                : "this version trains on CPUs; its GPU kernels are tested alone";
+  return survey.problem;
 }
 
 RankDevice rank_device(const RuntimeConfig& runtime, const GpuView& view, int local_rank) {
@@ -119,7 +114,7 @@ std::vector<RankDevice> gather_devices(const RuntimeConfig& runtime, const GpuVi
 }
 
 comm::Device choose_device(const RuntimeConfig& runtime, comm::Communicator& communicator) {
-  GpuView view{{}, comm::gpu_libraries(), kStepReachesGpus};
+  GpuView view{{}, comm::gpu_libraries()};
   // A driver that is not needed is not started: that takes time.
   if (runtime.device != DeviceChoice::kCpu && view.libraries.cudnn != 0) view = gpu_view();
   const std::vector<RankDevice> ranks = gather_devices(runtime, view, communicator);
@@ -128,6 +123,27 @@ comm::Device choose_device(const RuntimeConfig& runtime, comm::Communicator& com
   }
   const RankDevice& mine = ranks[static_cast<std::size_t>(communicator.rank())];
   return {mine.kind, mine.index};
+}
+
+std::unique_ptr<comm::Communicator> bulk_communicator(const RuntimeConfig& runtime,
+                                                      comm::Communicator& control,
+                                                      comm::StreamView stream) {
+  if (stream.on_cpu() || control.size() == 1) return nullptr;
+  return comm::device_communicator(control, stream, {.share_gpu = runtime.share_gpu});
+}
+
+bool exact_reduction(const RuntimeConfig& runtime, comm::Device device) {
+  if (runtime.reduction != Reduction::kAuto) return runtime.reduction == Reduction::kExact;
+  const bool by_nccl = device.kind == comm::DeviceKind::kCuda && !runtime.share_gpu &&
+                       comm::gpu_libraries().nccl != 0;
+  return !by_nccl;
+}
+
+std::string gpu_name(comm::Device device) {
+  for (const comm::Gpu& gpu : comm::survey_gpus().gpus) {
+    if (gpu.index == device.index) return gpu.name;
+  }
+  return "gone";
 }
 
 void require_memory(comm::Device device, std::int64_t wanted_bytes) {

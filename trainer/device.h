@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "comm/communicator.h"
 #include "comm/device.h"
 #include "comm/gpu.h"
+#include "comm/stream.h"
 #include "trainer/config/config.h"
 
 namespace trainer {
@@ -18,15 +20,23 @@ namespace trainer {
 // two ranks on one GPU without runtime.share_gpu.
 comm::Device choose_device(const RuntimeConfig& runtime, comm::Communicator& communicator);
 
-// Feeding, losses, updates, evaluation and checkpoints address host memory: kernels alone can run
-// on a GPU so far.
-inline constexpr bool kStepReachesGpus = false;
+// The ranks of `control` for gradients and parameters in memory of the stream's device; null where
+// `control` itself serves, on a CPU and for one rank. Collective. Errors: kDevice, kPeerLost.
+std::unique_ptr<comm::Communicator> bulk_communicator(const RuntimeConfig& runtime,
+                                                      comm::Communicator& control,
+                                                      comm::StreamView stream);
+
+// runtime.reduction; `auto` is exact where MPI carries the gradients and NCCL's own order where
+// NCCL does.
+bool exact_reduction(const RuntimeConfig& runtime, comm::Device device);
+
+// What the driver calls the device.
+std::string gpu_name(comm::Device device);
 
 // What a process knows of GPUs.
 struct GpuView {
   comm::GpuSurvey survey;
   comm::GpuLibraries libraries;
-  bool step_reaches_gpus = kStepReachesGpus;
 };
 GpuView gpu_view();
 

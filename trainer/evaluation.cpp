@@ -5,7 +5,7 @@
 #include "trainer/agree.h"
 #include "trainer/data/loader.h"
 #include "trainer/data/metrics_json.h"
-#include "trainer/feed.h"
+#include "trainer/inference.h"
 #include "trainer/report/append_file.h"
 
 namespace trainer {
@@ -21,18 +21,17 @@ void evaluate_local(const EvaluationContext& context, Evaluator& evaluator) {
   options.rank = context.communicator.rank();
   options.num_ranks = context.communicator.size();
   options.threads = context.loader_threads;
+  options.device = context.network.stream().device();
   const DataConfig data = evaluation_data(context.config);
   const auto loader = Loader::evaluate(context.dataset, data, options);
-  models::StepObserver none;
+  Inference inference(context.network, *loader);
   std::int64_t count = 0;
-  while (Batch* batch = loader->next()) {
+  while (Batch* batch = inference.next()) {
     context.progress.publish(comm::Phase::kEval, count++);
-    models::Executable& plan = context.network.inference(static_cast<std::size_t>(batch->bucket));
-    feed(plan, *batch);
-    plan.run(none, context.parameter_version);
+    const HostOutputs& outputs = inference.run(*batch, context.parameter_version);
     for (int n = 0; n < batch->valid; ++n) {
       // -1: left out by on_error: skip
-      if (batch->sample_id[static_cast<std::size_t>(n)] >= 0) evaluator.add(plan, *batch, n);
+      if (batch->sample_id[static_cast<std::size_t>(n)] >= 0) evaluator.add(outputs, *batch, n);
     }
   }
 }

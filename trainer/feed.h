@@ -1,15 +1,37 @@
 #pragma once
 
+#include <vector>
+
+#include "comm/stream.h"
 #include "models/graph/executable.h"
 #include "trainer/config/config.h"
-#include "trainer/data/batch.h"
+#include "trainer/data/loader.h"
 
 namespace trainer {
 
 // The fields of a batch that a model reads.
 Fields fields_of(ModelName model);
 
-// Copies the fields that a graph declares into its inputs. REQUIRES: equal shapes.
-void feed(models::Executable& executable, Batch& batch);
+// Brings batches from a loader into the inputs of executables, in the order of a stream. On a GPU
+// the host goes on while they are copied.
+class Feeder {
+ public:
+  // REQUIRES: the loader's batches are for the stream's device; the loader outlives this.
+  Feeder(Loader& loader, comm::StreamView stream);
+
+  // Loader::next, once the memory that it gives back to the loader has been read.
+  Batch* next();
+  // Copies the fields that the graph declares. REQUIRES: of the newest batch; equal shapes.
+  void feed(const models::Executable& executable, Batch& batch);
+
+ private:
+  template <typename T>
+  void copy_field(const models::Tensor& input, std::span<const T> field) const;
+
+  Loader& loader_;
+  comm::StreamView stream_;
+  std::vector<comm::Event> copied_;  // of the batches that this holds, a ring
+  std::size_t count_ = 0;            // batches so far
+};
 
 }  // namespace trainer

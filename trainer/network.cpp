@@ -1,5 +1,8 @@
 #include "trainer/network.h"
 
+#include "trainer/device.h"
+#include "trainer/optim/sharded_optimizer.h"
+
 namespace trainer {
 namespace {
 
@@ -88,15 +91,17 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
       stream_(stream),
       ranks_(ranks),
       model_(configured_model(config, num_classes)) {
-  models::PlanOptions options{stream.device().kind, ranks, training};
+  models::PlanOptions options = plan_options(training);
   const std::vector<InputSize>& eval_sizes = evaluation_sizes(config);
+  std::vector<models::Plan> plans;
   for (const InputSize& size : training ? config.data.size : std::vector{eval_sizes[0]}) {
-    models::Plan plan = make_plan(*model_, micro_batch_shape(config, size, channels), options);
-    if (!storage_) {
-      options.layout = plan.layout;
-      counters_ = plan.graph->counters();
-      storage_ = std::make_unique<models::ParameterStorage>(plan.layout, stream.device());
-    }
+    plans.push_back(make_plan(*model_, micro_batch_shape(config, size, channels), options));
+    options.layout = plans[0].layout;
+  }
+  require_memory_for(plans);
+  counters_ = plans[0].graph->counters();
+  storage_ = std::make_unique<models::ParameterStorage>(plans[0].layout, stream.device());
+  for (models::Plan& plan : plans) {
     if (!training) break;
     training_.push_back(
         std::make_unique<models::Executable>(std::move(plan), *storage_, bind_options()));
@@ -104,8 +109,32 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
   inference_.resize(eval_sizes.size());
 }
 
+// bf16 is what GPUs compute in unless told otherwise.
+models::PlanOptions Network::plan_options(bool training) const {
+  models::PlanOptions options{stream_.device().kind, ranks_, training};
+  const bool wanted = config_.runtime.precision != Precision::kFp32;
+  if (wanted && !stream_.on_cpu()) options.precision = models::Precision::kBf16;
+  return options;
+}
+
+// What the run will hold at least: workspaces and inputs come on top.
+void Network::require_memory_for(const std::vector<models::Plan>& plans) const {
+  const models::ParameterLayout& layout = *plans[0].layout;
+  std::int64_t elements = layout.parameter_elements, arenas = 0;
+  if (plans[0].training) {
+    const auto num_states = static_cast<std::int64_t>(state_names(config_.optimizer).size()) +
+                            (config_.ema.decay > 0 ? 1 : 0);
+    elements += layout.gradient_elements + num_states * layout.gradient_elements / ranks_;
+  }
+  for (const models::Plan& plan : plans) arenas += plan.arena_bytes;
+  require_memory(stream_.device(), elements * static_cast<std::int64_t>(sizeof(float)) + arenas);
+}
+
 models::BindOptions Network::bind_options() const {
-  return {stream_.device(), stream_, config_.runtime.conv == ConvChoice::kDirect};
+  models::BindOptions options{stream_.device(), stream_,
+                              config_.runtime.conv == ConvChoice::kDirect};
+  options.capture = config_.runtime.capture != Capture::kNone;
+  return options;
 }
 
 void Network::bind_lock_step(std::int64_t num_slots) {
@@ -128,7 +157,7 @@ models::Executable& Network::inference(std::size_t bucket) {
   if (!slot) {
     const models::BatchShape shape =
         micro_batch_shape(config_, evaluation_sizes(config_)[bucket], channels_);
-    models::PlanOptions options{stream_.device().kind, ranks_, false};
+    models::PlanOptions options = plan_options(false);
     options.layout = storage_->layout;
     slot = std::make_unique<models::Executable>(make_plan(*model_, shape, options), *storage_,
                                                 bind_options());

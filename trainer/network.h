@@ -33,7 +33,8 @@ models::Plan make_plan(const models::Model& model, const models::BatchShape& sha
 class Network {
  public:
   // Training plans are bound at once, so that a run that does not fit fails before it starts;
-  // inference plans at their first use.
+  // inference plans at their first use. Errors: kDevice for a GPU too small for the run, before
+  // anything is allocated.
   Network(const Config& config, int num_classes, int channels, comm::StreamView stream, int ranks,
           bool training);
 
@@ -56,7 +57,9 @@ class Network {
   std::int64_t num_parameters() const;  // elements that are parameters to torchvision's count
 
  private:
+  models::PlanOptions plan_options(bool training) const;
   models::BindOptions bind_options() const;
+  void require_memory_for(const std::vector<models::Plan>& plans) const;
 
   Config config_;
   int num_classes_;

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "trainer/feed.h"
 #include "trainer/memory.h"
+#include "trainer/non_finite.h"
 
 namespace trainer {
 namespace {
@@ -39,34 +39,53 @@ std::size_t read_list(const std::string& bytes, std::size_t at, std::vector<std:
   return at + sizeof(count) + count * sizeof(std::int64_t);
 }
 
-// Finds the first op whose result is not finite.
-class NonFiniteSearch final : public models::StepObserver {
- public:
-  explicit NonFiniteSearch(const models::Executable& executable) : executable_(executable) {}
-  void after(const models::PlanStep& step, const models::Kernel&) override {
-    if (found.empty()) found = executable_.first_non_finite(step);
-  }
-  std::string found;
-
- private:
-  const models::Executable& executable_;
-};
-
 }  // namespace
 
-Trainer::Trainer(const Parts& parts) : parts_(parts), slots_(1), last_end_(now()) {
+Trainer::Trainer(const Parts& parts)
+    : parts_(parts),
+      slots_(1),
+      feeder_(parts.loader, parts.network.stream()),
+      num_losses_(parts.network.training(0).plan().graph->losses().size()),
+      launched_{Launched(parts.network.stream().device()),
+                Launched(parts.network.stream().device())},
+      last_end_(now()) {
   for (const LedgerEntry& entry : parts.optimizer.ledger()) {
     penalised_ |= entry.trained && entry.mode == DecayMode::kLoss && entry.gradient > 0;
   }
-  if (parts.config.model.norm != Norm::kSync) return;
   const std::int64_t num_local = parts.loader.num_local_micro_batches();
+  for (Launched& launched : launched_) {
+    launched.losses = comm::Buffer::for_transfer(
+        parts.network.stream().device(),
+        static_cast<std::size_t>(num_local) * num_losses_ * sizeof(float));
+  }
+  if (parts.config.model.norm != Norm::kSync) return;
   parts.network.bind_lock_step(num_local);
   slots_.resize(static_cast<std::size_t>(num_local));
   lock_step_.emplace(parts.communicator, parts.optimizer.num_micro_batches());
 }
 
+// A GPU is given this step before the host looks at what the step before has become.
+std::vector<StepReport> Trainer::step(std::int64_t index, StepVotes& votes) {
+  launch(index);
+  std::vector<StepReport> reports;
+  Launched &before = launched_[(index + 1) % 2], &newest = launched_[index % 2];
+  if (before.index >= 0) reports.push_back(settle(before, votes));
+  const bool measured = is_logged(index) || penalised_;  // norms are there of the newest step alone
+  if (measured || parts_.network.stream().on_cpu()) reports.push_back(settle(newest, votes));
+  if (reports.empty()) votes = {};  // not agreed upon: they are cast again with the next step
+  return reports;
+}
+
+std::vector<StepReport> Trainer::flush() {
+  std::vector<StepReport> reports;
+  StepVotes none;
+  Launched& newest = launched_[index_ % 2];
+  if (newest.index >= 0) reports.push_back(settle(newest, none));
+  return reports;
+}
+
 // The step, in order: every stage is one call.
-StepReport Trainer::step(std::int64_t index, StepVotes& votes) {
+void Trainer::launch(std::int64_t index) {
   begin(index);
   lock_step_ ? compute_together() : compute_one_by_one();
   const double start = now();
@@ -75,9 +94,25 @@ StepReport Trainer::step(std::int64_t index, StepVotes& votes) {
     parts_.optimizer.finish_updates();  // each rank updates its shards and gathers the others'
   }
   ++version_;
-  const std::vector<double> losses = agree_on_step(votes);
   seconds_.communication += now() - start;
-  return describe(index, losses);
+  Launched& launched = launched_[index % 2];
+  launched.index = index;
+  launched.seconds = seconds_;
+  parts_.network.stream().record(launched.done);
+}
+
+// What a launched step has become, agreed by all ranks.
+StepReport Trainer::settle(Launched& launched, StepVotes& votes) {
+  const double start = now();
+  launched.done.synchronize();
+  const double computed = now();
+  launched.seconds.compute += computed - start;
+  check_losses(launched);
+  const std::vector<double> losses = agree_on_step(launched, votes);
+  launched.seconds.communication += now() - computed;
+  StepReport report = describe(launched, losses);
+  launched.index = -1;
+  return report;
 }
 
 // The first, the last, and every log.every_steps-th step.
@@ -89,7 +124,7 @@ bool Trainer::is_logged(std::int64_t index) const {
 void Trainer::begin(std::int64_t index) {
   if (first_index_ < 0) first_index_ = index;
   index_ = index;
-  losses_.clear();
+  launched_[index % 2].num_losses = 0;
   seconds_ = {};
   const Config& config = parts_.config;
   StepValues values;
@@ -156,7 +191,7 @@ void Trainer::load(std::size_t slot) {
   parts_.progress.publish(comm::Phase::kStep, index_);
   const double start = now();
   Batch* batch = nullptr;
-  if (!failure_) failure_ = capture([&] { batch = parts_.loader.next(); });
+  if (!failure_) failure_ = capture([&] { batch = feeder_.next(); });
   const double loaded = now();
   seconds_.data += loaded - start;
   if (failure_) return;
@@ -164,16 +199,18 @@ void Trainer::load(std::size_t slot) {
   running.executable = &parts_.network.training(static_cast<std::size_t>(batch->bucket), slot);
   running.samples.assign(batch->sample_id.begin(), batch->sample_id.end());
   running.in_forward = true;
-  feed(*running.executable, *batch);
+  feeder_.feed(*running.executable, *batch);
   seconds_.compute += now() - loaded;
 }
 
+// ASYNC on a GPU: the host has them when the stream has passed.
 void Trainer::keep_losses(const Running& running) {
-  MicroBatchLosses losses;
+  Launched& launched = launched_[index_ % 2];
   for (const auto& loss : running.executable->plan().graph->losses()) {
-    losses.values.push_back(running.executable->output(loss.name).f32()[0]);
+    const std::size_t at = launched.num_losses++ * sizeof(float);
+    comm::copy_bytes(parts_.network.stream(), launched.losses.bytes().subspan(at, sizeof(float)),
+                     {running.executable->output(loss.name).data, sizeof(float)});
   }
-  losses_.push_back(std::move(losses));
 }
 
 void Trainer::skip_micro_batch() {
@@ -203,36 +240,60 @@ void Trainer::bucket_needed(int bucket) {
   seconds_.compute -= waited;  // which goes on around this call
 }
 
-// A loss that is not finite is caught between forward and backward, before anything is updated. The
-// forward pass is then repeated to find the op; the backward pass goes on, for the others' sake.
+// On a CPU a loss that is not finite is caught between forward and backward, before anything is
+// updated. The forward pass is then repeated to find the op; the backward pass goes on, for the
+// others' sake.
 void Trainer::before(const models::PlanStep& step, const models::Kernel&) {
   Running& running = slots_[slot_];
   if (!running.in_forward || step.kind != models::StepKind::kBackward) return;
   running.in_forward = false;
-  for (const auto& loss : running.executable->plan().graph->losses()) {
-    const float value = running.executable->output(loss.name).f32()[0];
+  if (!parts_.network.stream().on_cpu()) return;
+  const auto& losses = running.executable->plan().graph->losses();
+  for (std::size_t l = 0; l < losses.size(); ++l) {
+    const float value = running.executable->output(losses[l].name).f32()[0];
     if (std::isfinite(value) || failure_) continue;
-    NonFiniteSearch search(*running.executable);
-    const auto num_forward = &step - running.executable->plan().steps.data();
-    running.executable->run(search, version_, 0, static_cast<std::size_t>(num_forward));
-    failure_ = {comm::ExitCode::kDiverged,
-                fmt::format("step {}: loss {} is {} on rank {}; first in {}; samples {}; the last "
-                            "checkpoint stands; lower optimizer.lr or set clip.norm",
-                            index_ + 1, loss.name, value, parts_.communicator.rank(),
-                            search.found.empty() ? "the loss" : search.found,
-                            sample_list(running.samples))};
+    diverged({index_, l, value}, first_non_finite_op(*running.executable, version_),
+             running.samples);
   }
+}
+
+void Trainer::diverged(const BadLoss& bad, const std::string& first,
+                       const std::vector<std::int64_t>& samples) {
+  failure_ = {
+      comm::ExitCode::kDiverged,
+      fmt::format("step {}: loss {} is {} on rank {}; first in {}; samples {}; the last "
+                  "checkpoint stands; lower optimizer.lr or set clip.norm",
+                  bad.index + 1, parts_.network.training(0).plan().graph->losses()[bad.loss].name,
+                  bad.value, parts_.communicator.rank(), first, sample_list(samples))};
+}
+
+// A GPU has gone on to the update when the host reads its losses. Values that are not finite were
+// not written there, so a micro-batch that is read again shows the op.
+void Trainer::check_losses(const Launched& launched) {
+  const std::span<const float> values = launched.values();
+  const auto bad = std::ranges::find_if(values, [](float v) { return !std::isfinite(v); });
+  if (bad == values.end() || failure_) return;
+  const auto at = static_cast<std::size_t>(bad - values.begin());
+  const float value = *bad;
+  const auto loader = parts_.loader.again(launched.index);
+  Feeder feeder(*loader, parts_.network.stream());
+  Batch* batch = nullptr;
+  for (std::size_t m = 0; m <= at / num_losses_; ++m) batch = feeder.next();
+  models::Executable& executable = parts_.network.training(static_cast<std::size_t>(batch->bucket));
+  feeder.feed(executable, *batch);
+  diverged({launched.index, at % num_losses_, value}, first_non_finite_op(executable, version_),
+           {batch->sample_id.begin(), batch->sample_id.end()});
 }
 
 void Trainer::after(const models::PlanStep&, const models::Kernel&) { parts_.optimizer.progress(); }
 
 // One small collective: votes, failures and losses of every micro-batch, in their order.
-std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
+std::vector<double> Trainer::agree_on_step(const Launched& launched, StepVotes& votes) {
   if (!failure_ && parts_.optimizer.non_finite()) {
     failure_ = {comm::ExitCode::kDiverged,
                 fmt::format("step {}: the gradient is not finite (rank {}); the last checkpoint "
                             "stands; lower optimizer.lr or set clip.norm",
-                            index_ + 1, parts_.communicator.rank())};
+                            launched.index + 1, parts_.communicator.rank())};
   }
   std::string mine(1, static_cast<char>(votes.stop | votes.save << 1));
   const std::string text = pack(failure_);
@@ -244,12 +305,10 @@ std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
     if (!left_out_.contains(id)) skipped.push_back(id);
   }
   append_list(mine, skipped);
-  for (const auto& losses : losses_) {
-    mine.append(reinterpret_cast<const char*>(losses.values.data()),
-                losses.values.size() * sizeof(double));
+  for (const double loss : launched.values()) {
+    mine.append(reinterpret_cast<const char*>(&loss), sizeof(loss));
   }
-  const std::size_t num_losses = parts_.network.training(0).plan().graph->losses().size();
-  std::vector<double> sums(num_losses, 0.0);
+  std::vector<double> sums(num_losses_, 0.0);
   Failure first;
   std::vector<std::int64_t> left_out;
   for (const std::string& bytes : parts_.communicator.all_gather(mine)) {
@@ -260,8 +319,8 @@ std::vector<double> Trainer::agree_on_step(StepVotes& votes) {
     std::size_t at = 1 + sizeof(size);
     if (!first) first = unpack(bytes.substr(at, size));
     at = read_list(bytes, at + size, left_out);
-    for (; at < bytes.size(); at += num_losses * sizeof(double)) {
-      for (std::size_t l = 0; l < num_losses; ++l) {
+    for (; at < bytes.size(); at += num_losses_ * sizeof(double)) {
+      for (std::size_t l = 0; l < num_losses_; ++l) {
         double value;
         std::memcpy(&value, bytes.data() + at + l * sizeof(double), sizeof(value));
         sums[l] += value;
@@ -285,7 +344,8 @@ void Trainer::agree_on_left_out(const std::vector<std::int64_t>& samples) {
   if (failure) throw AgreedError(failure.code, failure.text);
 }
 
-StepReport Trainer::describe(std::int64_t index, const std::vector<double>& losses) {
+StepReport Trainer::describe(const Launched& launched, const std::vector<double>& losses) {
+  const std::int64_t index = launched.index;
   const Config& config = parts_.config;
   StepReport report;
   report.step = index + 1;
@@ -312,11 +372,12 @@ StepReport Trainer::describe(std::int64_t index, const std::vector<double>& loss
       report.extra.push_back({"sparsity/" + group.group, group.sparsity});
     }
   }
-  report.memory_bytes = peak_memory_bytes();
+  report.memory_bytes =
+      parts_.network.stream().on_cpu() ? peak_memory_bytes() : comm::peak_allocated_bytes();
   const double end = now();
-  seconds_.total = end - last_end_;
+  report.seconds = launched.seconds;
+  report.seconds.total = end - last_end_;
   last_end_ = end;
-  report.seconds = seconds_;
   return report;
 }
 

@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
+#include <sstream>
 
 #include "comm/threads.h"
 #include "trainer/agree.h"
 #include "trainer/batch_pictures.h"
 #include "trainer/checkpoint/identity.h"
 #include "trainer/checkpoint/weights.h"
-#include "trainer/data/subset.h"
 #include "trainer/device.h"
 #include "trainer/feed.h"
 #include "trainer/report/run_curves.h"
@@ -24,10 +25,17 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::vector<NamedValue> named(const NamedValues& values) {
-  std::vector<NamedValue> result;
-  for (const auto& [name, value] : values) result.push_back({name, value});
-  return result;
+// The first line of two lists in which they differ.
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
+  std::istringstream lines_a(a), lines_b(b);
+  std::string line_a, line_b;
+  do {
+    line_a.clear();
+    line_b.clear();
+    std::getline(lines_a, line_a);
+    std::getline(lines_b, line_b);
+  } while (line_a == line_b && (lines_a || lines_b));
+  return {line_a, line_b};
 }
 
 // What torchvision puts before a classifier's names when it becomes a backbone.
@@ -137,15 +145,43 @@ void TrainingRun::build() {
     network_ = std::make_unique<Network>(config_, num_classes_, train_->channels(), *stream_,
                                          communicator_.size(), true);
     initialize(network_->storage(), static_cast<std::uint64_t>(config_.train.seed));
+  });
+  require_same_kernels();
+  bulk_ = bulk_communicator(config_.runtime, communicator_, *stream_);
+  agree(communicator_, [&] {
     OptimizerSetup setup{config_.optimizer,
                          config_.regularization,
                          config_.clip,
                          config_.ema,
                          config_.train.batch / config_.train.micro_batch,
-                         config_.runtime.reduction != Reduction::kFast};
-    optimizer_ =
-        std::make_unique<ShardedOptimizer>(network_->storage(), communicator_, *stream_, setup);
+                         exact_reduction(config_.runtime, stream_->view().device())};
+    optimizer_ = std::make_unique<ShardedOptimizer>(
+        network_->storage(), bulk_ ? *bulk_ : communicator_, *stream_, setup);
   });
+}
+
+// What computes each layer, a line each.
+std::string TrainingRun::kernels() const {
+  std::string lines;
+  for (const std::string& line : network_->training(0).implementations()) lines += line + "\n";
+  return lines;
+}
+
+// On GPUs libraries choose by device and version: ranks with different engines would give other
+// bits than fewer ranks do.
+void TrainingRun::require_same_kernels() {
+  const comm::Device device = stream_->view().device();
+  if (device.kind == comm::DeviceKind::kCpu || !exact_reduction(config_.runtime, device)) return;
+  const auto all = communicator_.all_gather(kernels());
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    if (all[r] == all[0]) continue;
+    const auto [first, other] = first_difference(all[0], all[r]);
+    throw AgreedError(
+        comm::ExitCode::kDevice,
+        fmt::format("ranks differ: rank 0 computes '{}', rank {} on {} '{}'; reduction exact needs "
+                    "equal GPUs and libraries; set runtime.reduction=fast",
+                    first, r, communicator_.host(static_cast<int>(r)), other));
+  }
 }
 
 void TrainingRun::load_initial_weights() {
@@ -188,7 +224,12 @@ void TrainingRun::restore() {
       ranges.push_back({state, tensor, begin, end, out});
     });
     checkpoint_->read_state(ranges);
+    optimizer_->store_states();
   });
+  if (meta.notes.contains("kernels") && meta.notes.at("kernels") != kernels()) {
+    const auto [before, now] = first_difference(meta.notes.at("kernels"), kernels());
+    log_->warning("not bitwise: '{}' -> '{}'", before, now);
+  }
   first_step_ = meta.step;
   last_saved_ = meta.step;
   if (meta.notes.contains("best")) best_ = std::stod(meta.notes.at("best"));
@@ -221,6 +262,7 @@ void TrainingRun::start() {
   loader.num_ranks = communicator_.size();
   loader.first_step = first_step_;
   loader.threads = loader_threads();
+  loader.device = stream_->view().device();
   agree(communicator_, [&] { loader_ = Loader::train(*train_, config_.data, loader); });
   const Sampler& sampler = loader_->sampler();
   length_.total_steps =
@@ -243,10 +285,12 @@ void TrainingRun::start() {
 
 void TrainingRun::greet() {
   const auto cpu = comm::cpu_info();
-  log_->info("ridgeline: device cpu ({}), {} rank{} x {} thread{}, reduction {}", cpu.isa,
+  const comm::Device device = stream_->view().device();
+  log_->info("ridgeline: device {} ({}), {} rank{} x {} thread{}, reduction {}",
+             comm::to_string(device),
+             device.kind == comm::DeviceKind::kCpu ? cpu.isa : gpu_name(device),
              communicator_.size(), communicator_.size() == 1 ? "" : "s", threads_,
-             threads_ == 1 ? "" : "s",
-             config_.runtime.reduction == Reduction::kFast ? "fast" : "exact");
+             threads_ == 1 ? "" : "s", exact_reduction(config_.runtime, device) ? "exact" : "fast");
   for (const std::string& notice : loaded_.notices) log_->info("{}", notice);
   if (num_classes_ > train_->num_classes()) {
     log_->info("the model has {} classes, the data {}", num_classes_, train_->num_classes());
@@ -274,12 +318,15 @@ RunResult TrainingRun::run() {
     votes.stop = signals_.requested();
     votes.save = is_root() && config_.checkpoint.every_minutes > 0 &&
                  now() - last_save_seconds_ >= 60 * config_.checkpoint.every_minutes;
-    StepReport report = trainer.step(index, votes);
+    std::vector<StepReport> reports = trainer.step(index, votes);
+    const bool acts = acts_after(index + 1, votes) || options_.check || index + 1 == end;
+    if (acts) std::ranges::move(trainer.flush(), std::back_inserter(reports));
     if (options_.check) {
-      report_check(report);
+      report_check(reports.back());
       return result_;
     }
-    after_step(report, votes);
+    for (StepReport& report : reports) record_step(report);
+    after_step(index + 1, votes);
     if (stopped_early_) break;
   }
   finish();
@@ -296,7 +343,7 @@ void TrainingRun::report_check(const StepReport& report) {
       format_bytes(report.memory_bytes));
 }
 
-void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
+void TrainingRun::record_step(StepReport& report) {
   for (const std::int64_t sample : report.left_out) {
     if (is_root()) log_->warning("{} cannot be read and is left out", train_->sample(sample).name);
   }
@@ -308,13 +355,24 @@ void TrainingRun::after_step(StepReport& report, const StepVotes& votes) {
     if (events_) events_->training(report);
   }
   log_->progress(meter_->bar(log_->console_columns()));
+}
+
+bool TrainingRun::save_due(std::int64_t step) const {
+  return config_.checkpoint.every_steps > 0 && step % config_.checkpoint.every_steps == 0;
+}
+
+// Whether something follows the step that a step which diverged must not be followed by.
+bool TrainingRun::acts_after(std::int64_t step, const StepVotes& votes) const {
+  return votes.stop || votes.save || save_due(step) || evaluation_due(step);
+}
+
+// REQUIRES: where this acts, every step up to this one is known to be finite.
+void TrainingRun::after_step(std::int64_t step, const StepVotes& votes) {
   store_->poll();
   bool best = false;
-  if (evaluation_due(report.step)) best = evaluate_now(report.step);
-  const bool due =
-      config_.checkpoint.every_steps > 0 && report.step % config_.checkpoint.every_steps == 0;
-  if (votes.stop) return stop(report.step, best);
-  if (due || best || votes.save) save(report.step, best, false);
+  if (evaluation_due(step)) best = evaluate_now(step);
+  if (votes.stop) return stop(step, best);
+  if (save_due(step) || best || votes.save) save(step, best, false);
 }
 
 void TrainingRun::stop(std::int64_t step, bool best) {
@@ -346,82 +404,6 @@ void TrainingRun::finish() {
   }
   log_->info("done: {} steps; {} holds checkpoints, metrics and pictures", step,
              options_.out.string());
-}
-
-bool TrainingRun::evaluation_due(std::int64_t step) const {
-  if (!val_ || (options_.trial && config_.train.early_stop == 0)) return false;
-  if (step == length_.total_steps) {
-    return config_.eval.every_epochs > 0 || config_.eval.every_steps > 0;
-  }
-  if (config_.eval.every_steps > 0 && step % config_.eval.every_steps == 0) return true;
-  if (config_.eval.every_epochs <= 0) return false;
-  const auto epochs = [&](std::int64_t s) {
-    return static_cast<std::int64_t>(loader_->sampler().epochs_of_steps(s)) /
-           config_.eval.every_epochs;
-  };
-  return epochs(step) > epochs(step - 1);
-}
-
-// With the weights that eval.weights names.
-Evaluation TrainingRun::evaluate_on(const Dataset& dataset, std::int64_t step) {
-  progress_.publish(comm::Phase::kEval, step);
-  optimizer_->finish();
-  comm::Buffer raw;
-  const bool averaged = config_.eval.weights == EvalWeights::kEma && optimizer_->has_ema();
-  auto& parameters = network_->storage().parameters;
-  if (averaged) {  // evaluate the average, then put the weights back
-    raw = comm::Buffer(comm::Device{}, parameters.size_bytes());
-    std::copy(parameters.bytes().begin(), parameters.bytes().end(), raw.bytes().begin());
-    comm::Buffer whole(comm::Device{}, parameters.size_bytes());
-    optimizer_->gather_ema(whole);
-    std::copy(whole.bytes().begin(), whole.bytes().end(), parameters.bytes().begin());
-  }
-  Evaluation evaluation = evaluate(
-      {config_, *network_, dataset, communicator_, progress_, loader_threads(), -2 - step});
-  if (averaged) std::copy(raw.bytes().begin(), raw.bytes().end(), parameters.bytes().begin());
-  return evaluation;
-}
-
-void TrainingRun::measure() {
-  const auto metric_on = [&](const Dataset& dataset) {
-    return shared_metric(evaluate_on(dataset, result_.steps), config_.checkpoint.best,
-                         communicator_);
-  };
-  if (!val_) return;
-  result_.metric = metric_on(*val_);
-  const auto part = spread_indices(train_->size(), val_->size());
-  result_.train_metric = metric_on(SubsetDataset(train_, part));
-  log_->info("trial: {} {:.4f}, on training images {:.4f}", config_.checkpoint.best, result_.metric,
-             result_.train_metric);
-}
-
-// Returns whether this is the best so far.
-bool TrainingRun::evaluate_now(std::int64_t step) {
-  const Evaluation evaluation = evaluate_on(*val_, step);
-  const double value = shared_metric(evaluation, config_.checkpoint.best, communicator_);
-  agree(communicator_, [&] {
-    if (is_root() && !options_.trial) record_evaluation(evaluation, step);
-  });
-  const bool best = std::isfinite(value) && !(value <= best_);
-  if (best) best_ = value;
-  evaluations_without_best_ = best ? 0 : evaluations_without_best_ + 1;
-  if (config_.train.early_stop > 0 && evaluations_without_best_ >= config_.train.early_stop) {
-    log_->info("early stop: {} evaluations without a better {}", evaluations_without_best_,
-               config_.checkpoint.best);
-    stopped_early_ = step;
-  }
-  log_->info("evaluation at step {}: {} {}{}", step, config_.checkpoint.best,
-             std::isfinite(value) ? fmt::format("{:.4f}", value) : "-", best ? " (best)" : "");
-  return best;
-}
-
-void TrainingRun::record_evaluation(const Evaluation& evaluation, std::int64_t step) {
-  const std::vector<NamedValue> values = named(evaluation.metrics.flat());
-  metrics_->evaluation(step, "val", values);
-  events_->scalars(step, values);
-  const auto folder = options_.out / "eval" / fmt::format("step-{:08}", step);
-  write_evaluation(evaluation, folder, options_.out / "pictures" / "predictions.png");
-  draw_run_curves(options_.out / "metrics.jsonl", options_.out / "pictures");
 }
 
 int TrainingRun::loader_threads() const {

@@ -69,12 +69,17 @@ class TrainingRun {
   void open_data();
   void require_same_data();
   void build();
+  std::string kernels() const;
+  void require_same_kernels();
   void load_initial_weights();
   void restore();
   void start();
   void greet();
   void report_check(const StepReport& report);
-  void after_step(StepReport& report, const StepVotes& votes);
+  void record_step(StepReport& report);
+  bool save_due(std::int64_t step) const;
+  bool acts_after(std::int64_t step, const StepVotes& votes) const;
+  void after_step(std::int64_t step, const StepVotes& votes);
   void stop(std::int64_t step, bool best);
   std::int64_t last_step() const;
   void finish();
@@ -104,6 +109,7 @@ class TrainingRun {
   std::shared_ptr<Dataset> train_;
   std::unique_ptr<Dataset> val_;
   std::unique_ptr<Network> network_;
+  std::unique_ptr<comm::Communicator> bulk_;  // of a GPU: gradients and parameters travel by it
   std::unique_ptr<ShardedOptimizer> optimizer_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<CheckpointStore> store_;
@@ -119,6 +125,7 @@ class TrainingRun {
   RunResult result_;
   double last_save_seconds_ = 0;
   comm::Buffer ema_;  // averaged weights, whole; read by a save
+  HostMirror host_parameters_, host_ema_;  // likewise
 };
 
 }  // namespace trainer

@@ -49,24 +49,31 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
   if (std::isfinite(result_.loss))
     snapshot.meta.notes["loss"] = fmt::format("{:.17g}", result_.loss);
   if (std::isfinite(best_)) snapshot.meta.notes["best"] = fmt::format("{:.17g}", best_);
-  std::string kernels;
-  for (const std::string& line : network_->training(0).implementations()) kernels += line + "\n";
-  snapshot.meta.notes["kernels"] = kernels;
+  snapshot.meta.notes["kernels"] = kernels();
+  // The host's copies of what lies on a GPU are kept: page-locked memory takes its time.
+  const auto host_bytes = [&](HostMirror& mirror, const comm::Buffer& buffer) {
+    if (mirror.bytes().empty()) mirror = HostMirror(buffer);
+    mirror.fetch(*stream_);
+    return std::span<const std::byte>(mirror.bytes());
+  };
+  const comm::Buffer& parameters = network_->storage().parameters;
   if (is_root()) {
-    snapshot.model = model_arrays(network_->layout(), network_->storage().parameters,
+    snapshot.model = model_arrays(network_->layout(), host_bytes(host_parameters_, parameters),
                                   network_->counters(), counter_);
   }
   if (optimizer_->has_ema()) {
-    ema_ = comm::Buffer(comm::Device{}, network_->storage().parameters.size_bytes());
+    if (ema_.size_bytes() == 0) ema_ = comm::Buffer(parameters.device(), parameters.size_bytes());
     optimizer_->gather_ema(ema_);
     if (is_root()) {
-      snapshot.ema = model_arrays(network_->layout(), ema_, network_->counters(), counter_);
+      snapshot.ema = model_arrays(network_->layout(), host_bytes(host_ema_, ema_),
+                                  network_->counters(), counter_);
     }
   }
   optimizer_->for_each_state([&](const std::string& state, const std::string& tensor,
                                  std::int64_t begin, std::int64_t end, std::span<float> values) {
     snapshot.optimizer.push_back({state, tensor, begin, end, values});
   });
+  stream_->view().synchronize();
   return snapshot;
 }
 

@@ -1,6 +1,7 @@
 #include "trainer/weights.h"
 
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <cmath>
 #include <cstring>
@@ -8,7 +9,9 @@
 #include <numbers>
 #include <numeric>
 
+#include "comm/parallel.h"
 #include "comm/random.h"
+#include "trainer/optim/host_mirror.h"
 
 namespace trainer {
 namespace {
@@ -25,16 +28,18 @@ std::uint64_t fnv1a(const std::string& text) {
 // Box-Muller over two uniforms of one draw, in fp64.
 void fill_normal(std::span<float> out, std::uint64_t seed, std::uint64_t stream, double mean,
                  double deviation) {
-  for (std::size_t i = 0; i < out.size(); i += 2) {
+  const auto draw = [=](std::int64_t pair) {
+    const std::size_t i = 2 * static_cast<std::size_t>(pair);
     const auto r = comm::philox(seed, comm::Purpose::kInitialization, stream, 0,
-                                static_cast<std::uint32_t>(i / 2));
+                                static_cast<std::uint32_t>(pair));
     const double u1 = (r.v[0] + 0.5) / 4294967296.0, u2 = (r.v[1] + 0.5) / 4294967296.0;
     const double radius = std::sqrt(-2.0 * std::log(u1)), angle = 2.0 * std::numbers::pi * u2;
     out[i] = static_cast<float>(mean + deviation * radius * std::cos(angle));
     if (i + 1 < out.size()) {
       out[i + 1] = static_cast<float>(mean + deviation * radius * std::sin(angle));
     }
-  }
+  };
+  comm::host_for(omp_get_max_threads(), (std::ssize(out) + 1) / 2, draw, 4096);
 }
 
 void fill_uniform(std::span<float> out, std::uint64_t seed, std::uint64_t stream, float low,
@@ -80,10 +85,27 @@ void fill(std::span<float> out, const models::Parameter& parameter, std::uint64_
   }
 }
 
-std::span<float> values(const models::ParameterStorage& storage, const ParameterSlot& slot) {
-  return storage.parameters.as<float>(static_cast<std::size_t>(slot.offset) * sizeof(float),
-                                      static_cast<std::size_t>(slot.size));
-}
+// The parameters as the host writes them. What it does not write stays as it is.
+class HostParameters {
+ public:
+  explicit HostParameters(const models::ParameterStorage& storage)
+      : stream_(storage.parameters.device()), mirror_(storage.parameters) {
+    mirror_.fetch(stream_);
+    stream_.view().synchronize();
+  }
+  std::span<float> values(const ParameterSlot& slot) const {
+    return mirror_.as<float>().subspan(static_cast<std::size_t>(slot.offset),
+                                       static_cast<std::size_t>(slot.size));
+  }
+  void store() const {
+    mirror_.store(stream_);
+    stream_.view().synchronize();
+  }
+
+ private:
+  comm::Stream stream_;
+  HostMirror mirror_;
+};
 
 std::vector<std::int64_t> dimensions(const models::Shape& shape) {
   return {shape.extents.begin(), shape.extents.begin() + shape.rank};
@@ -132,13 +154,16 @@ std::int64_t num_elements(const std::vector<std::int64_t>& shape) {
 }  // namespace
 
 void initialize(models::ParameterStorage& storage, std::uint64_t seed) {
+  const HostParameters parameters(storage);
   for (const ParameterSlot& slot : storage.layout->slots) {
-    fill(values(storage, slot), slot.parameter, seed);
+    fill(parameters.values(slot), slot.parameter, seed);
   }
+  parameters.store();
 }
 
 std::vector<std::string> load_weights(models::ParameterStorage& storage, const TensorMap& tensors,
                                       const LoadOptions& options) {
+  const HostParameters parameters(storage);
   std::vector<std::string> problems;
   std::map<std::string, bool> seen;
   for (const auto& [given, array] : tensors) {
@@ -164,7 +189,7 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
       continue;
     }
     const auto from = array.floats();
-    std::copy(from.begin(), from.end(), values(storage, slot).begin());
+    std::copy(from.begin(), from.end(), parameters.values(slot).begin());
   }
   for (const ParameterSlot& slot : storage.layout->slots) {
     const std::string& name = slot.parameter.name;
@@ -180,19 +205,19 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
         fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
         problems.size() > shown ? "; ..." : "");
   }
+  parameters.store();
   return problems;
 }
 
 std::vector<NamedArray> model_arrays(const models::ParameterLayout& layout,
-                                     const comm::Buffer& parameters,
+                                     std::span<const std::byte> parameters,
                                      const std::vector<std::string>& counters,
                                      const std::int64_t& step) {
   std::vector<NamedArray> arrays;
   for (const ParameterSlot& slot : layout.slots) {
     arrays.push_back({slot.parameter.name, dimensions(slot.parameter.shape), ElementType::kFloat32,
-                      std::span<const std::byte>(parameters.bytes())
-                          .subspan(static_cast<std::size_t>(slot.offset) * sizeof(float),
-                                   static_cast<std::size_t>(slot.size) * sizeof(float))});
+                      parameters.subspan(static_cast<std::size_t>(slot.offset) * sizeof(float),
+                                         static_cast<std::size_t>(slot.size) * sizeof(float))});
   }
   for (const std::string& counter : counters) {
     arrays.push_back(

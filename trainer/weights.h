@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,7 @@
 namespace trainer {
 
 // Fresh values of every parameter: Philox keyed by (seed, parameter name, element), so they do not
-// depend on order, layout or rank.
+// depend on order, layout or rank. REQUIRES, as load_weights: no work on the storage in flight.
 void initialize(models::ParameterStorage& storage, std::uint64_t seed);
 
 struct LoadOptions {
@@ -27,10 +28,10 @@ struct LoadOptions {
 std::vector<std::string> load_weights(models::ParameterStorage& storage, const TensorMap& tensors,
                                       const LoadOptions& options);
 
-// Every tensor of the model by its torchvision name, as views of `parameters` (a buffer laid out as
-// the storage's) and of `step`, the value of each counter.
+// Every tensor of the model by its torchvision name, as views of `parameters` (memory of the host,
+// laid out as the storage's) and of `step`, the value of each counter.
 std::vector<NamedArray> model_arrays(const models::ParameterLayout& layout,
-                                     const comm::Buffer& parameters,
+                                     std::span<const std::byte> parameters,
                                      const std::vector<std::string>& counters,
                                      const std::int64_t& step);
 

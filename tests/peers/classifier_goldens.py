@@ -8,7 +8,7 @@ from torch import nn
 import common
 import models
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "vgg16")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "vgg16")
 CASES = {
     "mlp": {"model": "mlp", "image": [1, 28, 28], "images": 6, "num_classes": 10, "seed": 1,
             "label_smoothing": 0.0},
@@ -18,6 +18,8 @@ CASES = {
             "label_smoothing": 0.0},
     "resnet18": {"model": "resnet18", "image": [3, 64, 64], "images": 2, "num_classes": 10,
                  "seed": 1, "label_smoothing": 0.0},
+    "resnext50_32x4d": {"model": "resnext50_32x4d", "image": [3, 64, 64], "images": 2,
+                        "num_classes": 10, "seed": 2, "label_smoothing": 0.0},
 }
 TOLERANCE = 2e-5  # float32 against float64: a seed without a ReLU at zero
 

@@ -15,6 +15,8 @@ CASES = {"fcn_r50_batch_norm": {**R50, "norm": "batch", "height": 128, "width": 
                                 "seed": 1},
          "fcn_r50_frozen": {**R50, "norm": "frozen", "height": 64, "width": 64,
                             "seed": 3},
+         "fcn_x50_frozen": {**R50, "backbone": "resnext50_32x4d", "norm": "frozen", "height": 64,
+                            "width": 64, "seed": 5},
          "fcn_r101_batch_norm": {**R50, "backbone": "resnet101", "norm": "batch", "height": 128,
                                  "width": 128, "seed": 1}}
 

@@ -39,8 +39,9 @@ def freeze_norms(module):
 
 def fcn(backbone, num_classes, aux=True, norm="batch"):
     """FCN with a dilated backbone; dropout 0, so that a step is a function of its input."""
-    model = segmentation.__dict__[f"fcn_{backbone}"](
-        weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=aux)
+    body = torchvision.models.__dict__[backbone](
+        weights=None, replace_stride_with_dilation=[False, True, True])
+    model = segmentation.fcn._fcn_resnet(body, num_classes, aux)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -67,7 +68,8 @@ def matching(shapes):
     blocks = len({m[1] for k in shapes if (m := re.search(r"layer3\.(\d+)\.", k))})
     bottleneck = any(".conv3." in k for k in shapes)
     depth = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101}[blocks, bottleneck]
-    backbone = f"resnet{depth}"
+    grouped = any(k.endswith("layer1.0.conv2.weight") and s[1] == 4 for k, s in shapes.items())
+    backbone = "resnext50_32x4d" if grouped else f"resnet{depth}"
     if "classifier.4.weight" in shapes:
         aux = "aux_classifier.4.weight" in shapes
         return fcn(backbone, shapes["classifier.4.weight"][0], aux, norm), f"fcn_{backbone}"

@@ -24,6 +24,7 @@ BOXES_96 = [{"boxes": [[8, 8, 40, 44], [30.5, 4, 90.25, 60], [70, 50, 77, 58]],
 NO_BOXES = [{"boxes": [], "labels": []}, {"boxes": [], "labels": []}]
 R50 = {"backbone": "resnet50", "num_classes": 91, "height": 128, "width": 128,
        "targets": BOXES_128, "seed": 4}
+X50 = {**R50, "backbone": "resnext50_32x4d", "num_classes": 264, "seed": 8}
 R18 = {"backbone": "resnet18", "num_classes": 4, "height": 128, "width": 160,
        "targets": BOXES_160, "seed": 2}
 # Seeds: no input of a ReLU lies so close to zero that rounding decides its sign (README.md,
@@ -31,6 +32,7 @@ R18 = {"backbone": "resnet18", "num_classes": 4, "height": 128, "width": 160,
 CASES = {
     "retinanet_r50_stages3": {**R50, "norm": "frozen", "trainable_stages": 3},
     "retinanet_r50_stages5": {**R50, "norm": "frozen", "trainable_stages": 5},
+    "retinanet_x50_stages3": {**X50, "norm": "frozen", "trainable_stages": 3},
     "retinanet_r18_stages3": {**R18, "norm": "frozen", "trainable_stages": 3},
     "retinanet_r18_stages5": {**R18, "norm": "frozen", "trainable_stages": 5},
     "retinanet_r18_no_boxes": {**R18, "norm": "frozen", "trainable_stages": 5,

@@ -18,8 +18,7 @@ const comm::Gpu kSecond{1, "NVIDIA H100 80GB HBM3", "bb", 90, 80 * kGiB};
 
 GpuView machine(const std::vector<comm::Gpu>& gpus) {
   return {{13000, "580.159.04", gpus, gpus.empty() ? "the NVIDIA driver finds no GPU" : ""},
-          {13000, 91300, 22703},
-          true};
+          {13000, 91300, 22703}};
 }
 
 RuntimeConfig wanting(DeviceChoice device) {
@@ -39,13 +38,6 @@ TEST(GpuProblem, NamesTheFirstThingThatIsMissing) {
   EXPECT_THAT(gpu_problem(view), HasSubstr("no convolutions for GPUs"));
   view.libraries.runtime = 0;
   EXPECT_THAT(gpu_problem(view), HasSubstr("launch/build cuda"));
-}
-
-TEST(GpuProblem, AStepThatStaysOnTheHostIsOne) {
-  GpuView view = machine({kFirst});
-  view.step_reaches_gpus = false;
-  EXPECT_THAT(gpu_problem(view), HasSubstr("trains on CPUs"));  // launch/gpu-check asks for it
-  EXPECT_EQ(rank_device({}, view, 0).kind, comm::DeviceKind::kCpu);
 }
 
 TEST(GpuProblem, ADriverOfTheSameMajorVersionIsNewEnough) {
@@ -152,6 +144,22 @@ TEST(ChooseDevice, EveryRankHearsTheSame) {
       EXPECT_EQ(error.code(), comm::ExitCode::kDevice);
       EXPECT_THAT(error.what(), HasSubstr("rank 0 on "));
     }
+  });
+}
+
+TEST(ExactReduction, AutoIsExactWhereMpiCarriesTheGradients) {
+  RuntimeConfig runtime;
+  EXPECT_TRUE(exact_reduction(runtime, comm::Device{}));
+  runtime.share_gpu = true;
+  EXPECT_TRUE(exact_reduction(runtime, {comm::DeviceKind::kCuda, 0}));
+  runtime.reduction = Reduction::kFast;
+  EXPECT_FALSE(exact_reduction(runtime, comm::Device{}));
+  EXPECT_FALSE(exact_reduction(runtime, {comm::DeviceKind::kCuda, 0}));
+}
+
+TEST(BulkCommunicator, CpusNeedNone) {
+  comm::run_local(2, [](comm::Communicator& communicator) {
+    EXPECT_EQ(bulk_communicator({}, communicator, comm::Stream(comm::Device{})), nullptr);
   });
 }
 

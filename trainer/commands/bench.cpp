@@ -6,147 +6,25 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 
 #include "comm/threads.h"
 #include "trainer/agree.h"
+#include "trainer/commands/bench_input.h"
+#include "trainer/commands/bench_run.h"
 #include "trainer/commands/data_facts.h"
 #include "trainer/commands/process_clock.h"
 #include "trainer/commands/synthetic_batch.h"
-#include "trainer/commands/timed_communicator.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/config/read.h"
 #include "trainer/device.h"
 #include "trainer/memory.h"
-#include "trainer/network.h"
-#include "trainer/optim/schedule.h"
-#include "trainer/optim/sharded_optimizer.h"
+#include "trainer/report/append_file.h"
 #include "trainer/weights.h"
 
 namespace trainer {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Trainer::step without data, votes and reports: what a step costs, by op and by phase.
-class BenchRun final : private models::StepObserver {
- public:
-  BenchRun(const Config& config, Network& network, comm::Communicator& communicator,
-           comm::StreamView stream)
-      : config_(config),
-        executable_(network.training(0)),
-        timed_(communicator),
-        optimizer_(network.storage(), timed_, stream,
-                   {config.optimizer, config.regularization, config.clip, config.ema,
-                    config.train.batch / config.train.micro_batch,
-                    config.runtime.reduction != Reduction::kFast}),
-        num_local_(micro_batches_of(config.train.batch / config.train.micro_batch,
-                                    communicator.rank(), communicator.size())
-                       .count()),
-        costs_(executable_.plan().steps.size()) {}
-
-  void step(std::int64_t index, const RunLength& length, comm::Progress& progress) {
-    StepValues values;
-    values.step = index;
-    values.lr_factor = learning_rate_factor(config_.schedule, index, length);
-    values.lr = config_.optimizer.lr * values.lr_factor;
-    optimizing([&] { optimizer_.begin_step(values); });
-    for (std::int64_t m = 0; m < num_local_; ++m) {
-      progress.publish(comm::Phase::kStep, index);
-      executable_.run(*this, version_);
-      check_losses(index);
-    }
-    optimizing([&] { optimizer_.finish_updates(); });
-    ++version_;
-  }
-
-  void forget_times() {
-    std::fill(costs_.begin(), costs_.end(), Cost{});
-    optimizer_seconds_ = 0;
-    communication_start_ = timed_.seconds();
-  }
-
-  std::int64_t num_local_micro_batches() const { return num_local_; }
-  const std::string& non_finite() const { return non_finite_; }
-
-  PhaseSeconds phases(int steps) const {
-    PhaseSeconds phases;
-    for (std::size_t s = 0; s < costs_.size(); ++s) {
-      const bool forward = executable_.plan().steps[s].kind == models::StepKind::kForward;
-      (forward ? phases.forward : phases.backward) += costs_[s].seconds / steps;
-    }
-    phases.communication = (timed_.seconds() - communication_start_) / steps;
-    phases.update = std::max(0.0, optimizer_seconds_ / steps - phases.communication);
-    return phases;
-  }
-
-  std::vector<OpCost> ops(int steps) const {
-    const models::Plan& plan = executable_.plan();
-    std::vector<OpCost> ops;
-    for (std::size_t s = 0; s < costs_.size(); ++s) {
-      if (!costs_[s].kernel) continue;
-      const models::Node& node = plan.graph->nodes()[plan.steps[s].node];
-      const bool forward = plan.steps[s].kind == models::StepKind::kForward;
-      const models::Kernel& kernel = *costs_[s].kernel;
-      ops.push_back({node.scope, node.op->name(), forward ? "forward" : "backward",
-                     kernel.implementation(), costs_[s].seconds / steps,
-                     (forward ? kernel.forward_flops() : kernel.backward_flops()) *
-                         static_cast<double>(num_local_)});
-    }
-    std::stable_sort(ops.begin(), ops.end(),
-                     [](const OpCost& a, const OpCost& b) { return a.seconds > b.seconds; });
-    return ops;
-  }
-
- private:
-  struct Cost {
-    double seconds = 0;
-    const models::Kernel* kernel = nullptr;
-  };
-
-  template <typename Work>
-  void optimizing(Work work) {
-    const double start = now();
-    work();
-    optimizer_seconds_ += now() - start;
-  }
-
-  void check_losses(std::int64_t index) {
-    for (const auto& loss : executable_.plan().graph->losses()) {
-      const float value = executable_.output(loss.name).f32()[0];
-      if (std::isfinite(value) || !non_finite_.empty()) continue;
-      non_finite_ = fmt::format("loss {} is {} at step {}", loss.name, value, index + 1);
-    }
-  }
-
-  void bucket_ready(int bucket) override {
-    optimizing([&] { optimizer_.bucket_ready(bucket); });
-  }
-  void bucket_needed(int bucket) override {
-    optimizing([&] { optimizer_.bucket_needed(bucket); });
-  }
-  void before(const models::PlanStep&, const models::Kernel&) override { op_start_ = now(); }
-  void after(const models::PlanStep& step, const models::Kernel& kernel) override {
-    Cost& cost = costs_[static_cast<std::size_t>(&step - executable_.plan().steps.data())];
-    cost.seconds += now() - op_start_;
-    cost.kernel = &kernel;
-    optimizing([&] { optimizer_.progress(); });
-  }
-
-  const Config& config_;
-  models::Executable& executable_;
-  TimedCommunicator timed_;
-  ShardedOptimizer optimizer_;
-  std::int64_t num_local_;
-  std::vector<Cost> costs_;  // of each step of the plan
-  double optimizer_seconds_ = 0, communication_start_ = 0, op_start_ = 0;
-  std::int64_t version_ = 0;
-  std::string non_finite_;
-};
 
 void require_micro_batch_per_rank(const Config& config, int ranks) {
   const int total = config.train.batch / config.train.micro_batch;
@@ -171,36 +49,97 @@ BenchResult describe(const Config& config, int ranks, int threads, int steps) {
   return result;
 }
 
-// The steps, warm-up first.
-void take_times(BenchRun& run, int steps, comm::Progress& progress, BenchResult& result) {
-  const RunLength length{steps + kBenchWarmUp};
+// Runs steps and calls `settled` after each.
+class Walk {
+ public:
+  explicit Walk(BenchRun& run) : run_(run) {}
+
+  // `ahead` steps are given to the device before one is waited for.
+  void go(int steps, int ahead, const std::function<void()>& settled) {
+    const std::int64_t last = next_ + steps;
+    for (std::int64_t index = next_; index < last + ahead; ++index) {
+      if (index < last) run_.launch(index);
+      if (index - ahead < next_) continue;
+      run_.settle(index - ahead);
+      settled();
+    }
+    next_ = last;
+  }
+
+ private:
+  BenchRun& run_;
+  std::int64_t next_ = 0;
+};
+
+struct Conditions {
+  int steps = 0;
+  bool on_cpu = true;
+  StepTrace* trace = nullptr;
+};
+
+// Warm-up, the steps that count, and on a GPU, where ops take part in recorded graphs then, a few
+// more to see them one by one.
+void take_times(BenchRun& run, const Conditions& conditions, BenchResult& result) {
+  Walk walk(run);
+  walk.go(1, 0, [&] { result.first_step_seconds = seconds_since_process_start(); });
+  walk.go(kBenchWarmUp - 1, 0, [] {});
+  const int steps = conditions.steps;
+  const int traced = conditions.trace ? std::min(steps, kTracedSteps) : 0;
   std::vector<double> seconds;
-  double total = 0;
-  for (int index = 0; index < steps + kBenchWarmUp; ++index) {
-    if (index == kBenchWarmUp) run.forget_times();
-    const double start = now();
-    run.step(index, length, progress);
-    const double taken = now() - start;
-    if (index == 0) result.first_step_seconds = seconds_since_process_start();
-    if (index < kBenchWarmUp) continue;
-    seconds.push_back(taken);
-    total += taken;
+  const double start = steady_seconds();
+  double last = start;
+  const auto lap = [&] {
+    const double end = steady_seconds();
+    seconds.push_back(end - last);
+    last = end;
+  };
+  if (conditions.on_cpu) {
+    run.watch();
+    walk.go(steps - traced, 0, lap);
+    run.trace(conditions.trace);
+    walk.go(traced, 0, lap);
+  } else {
+    walk.go(steps, 1, lap);
   }
   result.step_p50_seconds = quantile(seconds, 0.5);
   result.step_p99_seconds = quantile(seconds, 0.99);
-  result.images_per_second = result.batch * steps / total;
-  result.phases = run.phases(steps);
-  result.ops = run.ops(steps);
+  result.images_per_second = result.batch * steps / (last - start);
+  if (!conditions.on_cpu) {
+    run.watch();
+    run.trace(conditions.trace);
+    walk.go(kTracedSteps, 0, [] {});
+  }
+  run.trace(nullptr);
+  result.phases = run.phases(conditions.on_cpu ? steps : kTracedSteps);
+  result.ops = run.ops(conditions.on_cpu ? steps : kTracedSteps);
+}
+
+// Rank 0 writes what all ranks did. Collective.
+void write_trace(const StepTrace& trace, const std::string& path,
+                 comm::Communicator& communicator) {
+  const std::vector<std::string> ranks = communicator.all_gather(trace.events());
+  agree(communicator, [&] {
+    if (communicator.rank() == 0) write_file(path, trace_json(ranks));
+  });
 }
 
 struct Options {
   ConfigArguments config;
   BenchOptions bench;
   bool json = false;
+  bool input = false;
 };
+
+void run_input(const Config& config, const Options& options, const CommandContext& context) {
+  const InputSpeed speed =
+      run_input_bench(config, options.bench.steps, context.communicator, context.progress);
+  if (!context.is_root()) return;
+  std::fputs((options.json ? input_json(speed) : input_text(speed)).c_str(), stdout);
+}
 
 void run_verb(const Options& options, const CommandContext& context) {
   const Config config = load_agreed_config(options.config, context.communicator).config;
+  if (options.input) return run_input(config, options, context);
   const BenchResult result =
       run_bench(config, options.bench, context.communicator, context.progress);
   if (!context.is_root()) return;
@@ -229,19 +168,31 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
       config.runtime.threads > 0 ? config.runtime.threads : comm::default_threads(communicator);
   omp_set_num_threads(threads);
   const comm::Stream stream(choose_device(config.runtime, communicator), threads);
+  communicator.barrier();  // the zero of all ranks' traces
+  StepTrace trace(communicator.rank(), steady_seconds());
   BenchResult result = describe(config, communicator.size(), threads, options.steps);
   std::unique_ptr<Network> network;
-  std::unique_ptr<BenchRun> run;
   agree(communicator, [&] {
     const int num_classes = required_num_classes(config);
     network = std::make_unique<Network>(config, num_classes, num_channels(config.data.format),
                                         stream, communicator.size(), true);
     initialize(network->storage(), static_cast<std::uint64_t>(config.train.seed));
-    fill_synthetic(network->training(0), num_classes);
-    run = std::make_unique<BenchRun>(config, *network, communicator, stream);
+    const double start = steady_seconds();
+    fill_synthetic(network->training(0), stream, num_classes);
+    trace.add({TraceTrack::kData, "synthetic batch", start, steady_seconds()});
   });
-  take_times(*run, options.steps, progress, result);
-  result.memory_peak_bytes = peak_memory_bytes();
+  const auto bulk = bulk_communicator(config.runtime, communicator, stream);
+  std::unique_ptr<BenchRun> run;
+  agree(communicator, [&] {
+    const RunLength length{options.steps + kBenchWarmUp + kTracedSteps};
+    run = std::make_unique<BenchRun>(config, *network,
+                                     BenchParts{bulk ? *bulk : communicator, progress, length});
+  });
+  const bool traced = !options.trace.empty();
+  take_times(*run, {options.steps, stream.view().on_cpu(), traced ? &trace : nullptr}, result);
+  if (traced) write_trace(trace, options.trace, communicator);
+  result.memory_peak_bytes =
+      stream.view().on_cpu() ? peak_memory_bytes() : comm::peak_allocated_bytes();
   communicator.all_reduce(std::span<std::int64_t>(&result.memory_peak_bytes, 1),
                           comm::Reduction::kMax);
   for (const std::string& line : communicator.all_gather(run->non_finite())) {
@@ -264,13 +215,20 @@ void add_bench(CLI::App& app, const CommandContext& context) {
   verb->footer(
       "Example: ridgeline bench configs/retinanet_r18_fpn_shapes.yaml --steps 20 --floor\n"
       "Several data.size: the first. The floor is the sum of the step's convolutions, each "
-      "alone.");
+      "alone.\n--input needs the data, all else none.");
   auto options = std::make_shared<Options>();
   add_config_arguments(*verb, options->config);
   verb->add_option("--steps", options->bench.steps, "steps that count (default: 20)")
       ->check(CLI::Range(1, 1000000));
   verb->add_flag("--json", options->json, "one JSON object on stdout");
-  verb->add_flag("--floor", options->bench.floor, "also time each convolution alone");
+  auto* input = verb->add_flag("--input", options->input,
+                               "instead, read and decode the training data: images/s, also a core");
+  verb->add_flag("--floor", options->bench.floor, "also time each convolution alone")
+      ->excludes(input);
+  verb->add_option("--trace", options->bench.trace,
+                   "FILE for what the last 3 steps did when, for chrome://tracing or "
+                   "ui.perfetto.dev (on a GPU 3 more steps, op by op)")
+      ->excludes(input);
   verb->callback([=, &context] { run_verb(*options, context); });
 }
 

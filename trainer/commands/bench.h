@@ -15,8 +15,10 @@ namespace trainer {
 struct BenchOptions {
   int steps = 20;      // counted; kBenchWarmUp more come first
   bool floor = false;  // also time each convolution alone
+  std::string trace;   // file for kTracedSteps of the steps, see StepTrace; empty: none
 };
 inline constexpr int kBenchWarmUp = 3;
+inline constexpr int kTracedSteps = 3;
 
 // Seconds of one step by what was going on, on rank 0, mean over the counted steps.
 struct PhaseSeconds {

@@ -8,6 +8,7 @@
 
 #include "trainer/agree.h"
 #include "trainer/commands/data_facts.h"
+#include "trainer/commands/plan_overlap.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/config/read.h"
 #include "trainer/network.h"
@@ -132,6 +133,10 @@ std::string plan_text(const Config& config, const PlanArguments& arguments) {
   }
   const auto model = configured_model(config, required_num_classes(config));
   models::PlanOptions options{arguments.device, arguments.ranks, true};
+  const bool wide = config.runtime.precision == Precision::kFp32;
+  if (arguments.device == comm::DeviceKind::kCuda && !wide) {
+    options.precision = models::Precision::kBf16;
+  }
   std::string text;
   for (std::size_t b = 0; b < config.data.size.size(); ++b) {
     const models::BatchShape shape =
@@ -143,7 +148,7 @@ std::string plan_text(const Config& config, const PlanArguments& arguments) {
     }
     text += fmt::format("\nsize {} of {}: {} x {}\n", b + 1, config.data.size.size(), shape.height,
                         shape.width);
-    text += to_text(plan);
+    text += overlap_text(plan) + to_text(plan);
   }
   return text;
 }

@@ -20,7 +20,7 @@
 #include "trainer/data/loader.h"
 #include "trainer/device.h"
 #include "trainer/evaluation.h"
-#include "trainer/feed.h"
+#include "trainer/inference.h"
 #include "trainer/network.h"
 #include "trainer/report/append_file.h"
 #include "trainer/report/pictures.h"
@@ -126,15 +126,14 @@ class Predictor {
     options.rank = communicator_.rank();
     options.num_ranks = communicator_.size();
     options.threads = threads_;
+    options.device = stream_.view().device();
     const DataConfig data = evaluation_data(config_);
     const auto loader = Loader::evaluate(*images_, data, options);
-    models::StepObserver none;
+    Inference inference(*network_, *loader);
     std::vector<Answer> all;
-    for (std::int64_t count = 0; Batch* batch = loader->next(); ++count) {
+    for (std::int64_t count = 0; Batch* batch = inference.next(); ++count) {
       progress_.publish(comm::Phase::kEval, count);
-      models::Executable& plan = network_->inference(static_cast<std::size_t>(batch->bucket));
-      feed(plan, *batch);
-      plan.run(none, 0);
+      const HostOutputs& outputs = inference.run(*batch, 0);
       for (int n = 0; n < batch->valid; ++n) {
         const std::int64_t sample = batch->sample_id[static_cast<std::size_t>(n)];
         if (sample < 0) continue;  // left out by data.on_error: skip
@@ -144,7 +143,7 @@ class Predictor {
              -1,
              0,
              {0, 0, static_cast<double>(g.original_w), static_cast<double>(g.original_h)}});
-        const std::vector<Answer> answers = answers_for(plan, *batch, n, sample);
+        const std::vector<Answer> answers = answers_for(outputs, *batch, n, sample);
         all.insert(all.end(), answers.begin(), answers.end());
       }
     }
@@ -152,22 +151,22 @@ class Predictor {
   }
 
   // Also writes the image's pictures.
-  std::vector<Answer> answers_for(const models::Executable& plan, const Batch& batch, int n,
+  std::vector<Answer> answers_for(const HostOutputs& outputs, const Batch& batch, int n,
                                   std::int64_t sample) {
     Image picture = images_->image(sample).image;
     const std::filesystem::path base = options_.out / names_[static_cast<std::size_t>(sample)];
     std::vector<Answer> answers;
     if (task() == models::Task::kDetection) {
-      answers = read_detections(plan, batch, n);
+      answers = read_detections(outputs, batch, n);
       draw_answers(picture, answers, facts_.class_names);
     } else if (task() == models::Task::kSegmentation) {
-      const LabelImage labels = read_label_map(plan, batch, n);
+      const LabelImage labels = read_label_map(outputs, batch, n);
       answers = shares_of_classes(labels, sample);
       write_label_map(options_.out / label_map_file(static_cast<std::size_t>(sample)), labels,
                       {network_->num_classes(), facts_.has_background});
       picture = overlay_labels(picture, labels, {facts_.has_background});
     } else {
-      answers = read_classes(plan, batch, n, kLikeliest);
+      answers = read_classes(outputs, batch, n, kLikeliest);
       const Answer& best = answers[0];
       std::vector<Tile> tiles;
       tiles.push_back({std::move(picture),

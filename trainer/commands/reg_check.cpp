@@ -15,6 +15,7 @@
 #include "trainer/commands/reg_expected.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/config/read.h"
+#include "trainer/device.h"
 #include "trainer/network.h"
 #include "trainer/optim/sharded_optimizer.h"
 #include "trainer/report/text_table.h"
@@ -47,17 +48,23 @@ bool near(double expected, double measured, double tolerance) {
 // One set of weights and an optimizer on it, both as in a run of one rank.
 class Subject {
  public:
-  Subject(const Config& config, int num_classes)
-      : config_(config), communicator_(comm::single_communicator()), stream_(comm::Device{}, 1) {
+  Subject(const Config& config, int num_classes, comm::Device device)
+      : config_(config), communicator_(comm::single_communicator()), stream_(device, 1) {
     const auto model = configured_model(config, num_classes);
     layout_ =
         make_plan(*model,
                   micro_batch_shape(config, config.data.size[0], num_channels(config.data.format)),
                   {})
             .layout;
-    storage_ = std::make_unique<models::ParameterStorage>(layout_, comm::Device{});
+    storage_ = std::make_unique<models::ParameterStorage>(layout_, device);
     initialize(*storage_, static_cast<std::uint64_t>(config.train.seed));
+    parameters_ = HostMirror(storage_->parameters);
+    gradients_ = HostMirror(storage_->gradients);
+    parameters_.fetch(stream_);
+    stream_.view().synchronize();
     avoid_zeros();
+    parameters_.store(stream_);
+    stream_.view().synchronize();
     const OptimizerSetup setup{config.optimizer, config.regularization, config.clip, config.ema};
     optimizer_ = std::make_unique<ShardedOptimizer>(*storage_, *communicator_, stream_, setup);
     optimizer_->start_ema();
@@ -66,23 +73,25 @@ class Subject {
   const models::ParameterLayout& layout() const { return *layout_; }
   ShardedOptimizer& optimizer() { return *optimizer_; }
   std::span<float> weights(const ParameterSlot& slot) const {
-    return part(storage_->parameters, slot);
+    return part(parameters_, slot);
   }
 
   void scale_weights(double factor) {
     for (const ParameterSlot& slot : layout_->slots) {
       for (float& w : weights(slot)) w = static_cast<float>(w * factor);
     }
+    parameters_.store(stream_);
   }
 
   // An update with zero gradients at a multiple of the learning rate and of every lambda.
   void update(double lr_factor, double lambda_factor) {
-    std::fill(gradients().begin(), gradients().end(), 0.0f);
+    std::ranges::fill(gradients_.as<float>(), 0.0f);
     for (const ParameterSlot& slot : layout_->slots) {  // a statistic that already is its own mean
       if (slot.parameter.kind != models::ParameterKind::kStatistic || slot.bucket < 0) continue;
       const std::span<float> w = weights(slot);
-      std::copy(w.begin(), w.end(), part(storage_->gradients, slot).begin());
+      std::copy(w.begin(), w.end(), part(gradients_, slot).begin());
     }
+    gradients_.store(stream_);
     StepValues values;
     values.lr = config_.optimizer.lr * lr_factor;
     values.lr_factor = lr_factor;
@@ -94,14 +103,15 @@ class Subject {
     }
     optimizer_->finish_updates();
     optimizer_->finish();
+    parameters_.fetch(stream_);
+    stream_.view().synchronize();
   }
 
  private:
-  static std::span<float> part(const comm::Buffer& buffer, const ParameterSlot& slot) {
-    return buffer.as<float>(static_cast<std::size_t>(slot.offset) * sizeof(float),
-                            static_cast<std::size_t>(slot.size));
+  static std::span<float> part(const HostMirror& values, const ParameterSlot& slot) {
+    return values.as<float>().subspan(static_cast<std::size_t>(slot.offset),
+                                      static_cast<std::size_t>(slot.size));
   }
-  std::span<float> gradients() const { return storage_->gradients.as<float>(); }
 
   // Decay of a zero can't be seen; biases start as zeros.
   void avoid_zeros() {
@@ -118,6 +128,7 @@ class Subject {
   comm::Stream stream_;
   std::shared_ptr<const models::ParameterLayout> layout_;
   std::unique_ptr<models::ParameterStorage> storage_;
+  HostMirror parameters_, gradients_;
   std::unique_ptr<ShardedOptimizer> optimizer_;
 };
 
@@ -127,11 +138,11 @@ bool moves(const LedgerEntry& entry) {
 
 class RegCheck {
  public:
-  RegCheck(const Config& claimed, const Config& updated, int num_classes)
-      : claimed_(claimed), updated_(updated), num_classes_(num_classes) {}
+  RegCheck(const Config& claimed, const Config& updated, int num_classes, comm::Device device)
+      : claimed_(claimed), updated_(updated), num_classes_(num_classes), device_(device) {}
 
   RegCheckReport run() {
-    Subject subject(updated_, num_classes_);
+    Subject subject(updated_, num_classes_, device_);
     ledger_ = make_ledger(subject.layout(), claimed_.regularization);
     report_.rule = to_string(claimed_.optimizer.name);
     report_.amplified = amplification(ledger_, claimed_);
@@ -212,7 +223,7 @@ class RegCheck {
   void penalties() {
     constexpr double kStep = 1.0 / 64;
     for (const double sign : {1.0, -1.0}) {
-      Subject subject(updated_, num_classes_);
+      Subject subject(updated_, num_classes_, device_);
       subject.scale_weights(1 + sign * kStep);
       subject.update(0, 1);
       for (const GroupReport& group : subject.optimizer().report().groups) {
@@ -246,6 +257,7 @@ class RegCheck {
   const Config& claimed_;
   const Config& updated_;
   int num_classes_;
+  comm::Device device_;
   std::vector<LedgerEntry> ledger_;
   std::map<std::string, GroupSums> groups_;
   std::map<std::string, double> slopes_;
@@ -254,11 +266,12 @@ class RegCheck {
 
 void run_verb(const ConfigArguments& arguments, const CommandContext& context) {
   const Config config = load_agreed_config(arguments, context.communicator).config;
+  const comm::Device device = choose_device(config.runtime, context.communicator);
   agree(context.communicator, [&] {
     if (!context.is_root()) return;
     const std::optional<int> known = configured_num_classes(config);
     const RegCheckReport report =
-        reg_check(config, config, known ? *known : data_facts(config).num_classes);
+        reg_check(config, config, known ? *known : data_facts(config).num_classes, device);
     std::fputs(reg_check_text(report).c_str(), stdout);
     for (const RegRow& row : report.rows) {
       if (row.ok) continue;
@@ -277,8 +290,9 @@ bool RegCheckReport::ok() const {
   return std::all_of(rows.begin(), rows.end(), [](const RegRow& row) { return row.ok; });
 }
 
-RegCheckReport reg_check(const Config& claimed, const Config& updated, int num_classes) {
-  return RegCheck(claimed, updated, num_classes).run();
+RegCheckReport reg_check(const Config& claimed, const Config& updated, int num_classes,
+                         comm::Device device) {
+  return RegCheck(claimed, updated, num_classes, device).run();
 }
 
 std::string reg_check_text(const RegCheckReport& report) {

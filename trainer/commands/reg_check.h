@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/device.h"
 #include "trainer/config/config.h"
 
 namespace trainer {
@@ -25,7 +26,8 @@ struct RegCheckReport {
 // what the configuration says, computed anew in fp64: the decay gradient by central differences of
 // the penalty, then the rule's first step.
 // `updated` is what the optimizer is set up with; it differs from `claimed` in tests only.
-RegCheckReport reg_check(const Config& claimed, const Config& updated, int num_classes);
+RegCheckReport reg_check(const Config& claimed, const Config& updated, int num_classes,
+                         comm::Device device = {});
 
 std::string reg_check_text(const RegCheckReport& report);
 

@@ -1,7 +1,10 @@
 #include "trainer/commands/synthetic_batch.h"
 
 #include <algorithm>
+#include <span>
+#include <vector>
 
+#include "comm/buffer.h"
 #include "comm/random.h"
 
 namespace trainer {
@@ -32,46 +35,59 @@ class Draws {
   int at_ = 4;
 };
 
-void fill_boxes(const models::Tensor& boxes, float height, float width) {
+std::vector<float> boxes_of(const models::Tensor& boxes, float height, float width) {
   Draws draws(2);
   const std::int64_t capacity = boxes.shape[1];
+  std::vector<float> values(static_cast<std::size_t>(boxes.shape.count()));
   for (std::int64_t n = 0; n < boxes.shape[0]; ++n) {
     for (std::int64_t k = 0; k < std::min<std::int64_t>(kBoxes, capacity); ++k) {
-      float* b = boxes.f32() + (n * capacity + k) * 4;
+      float* b = values.data() + (n * capacity + k) * 4;
       b[0] = draws.next() * 0.5f * width;
       b[1] = draws.next() * 0.5f * height;
       b[2] = b[0] + (0.1f + 0.4f * draws.next()) * width;
       b[3] = b[1] + (0.1f + 0.4f * draws.next()) * height;
     }
   }
+  return values;
 }
 
-void fill_classes(const models::Tensor& classes, std::uint64_t stream, int low, int high) {
+std::vector<std::int32_t> classes_of(const models::Tensor& classes, std::uint64_t stream, int low,
+                                     int high) {
   Draws draws(stream);
-  auto* values = classes.as<std::int32_t>();
-  for (std::int64_t i = 0; i < classes.shape.count(); ++i) values[i] = draws.integer(low, high);
+  std::vector<std::int32_t> values(static_cast<std::size_t>(classes.shape.count()));
+  for (std::int32_t& value : values) value = draws.integer(low, high);
+  return values;
+}
+
+// Waits: the values are a temporary.
+template <typename T>
+void give(comm::StreamView stream, const models::Tensor& input, const std::vector<T>& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  comm::copy_bytes(stream, {input.data, bytes.size()}, bytes);
+  stream.synchronize();
 }
 
 }  // namespace
 
-void fill_synthetic(models::Executable& executable, int num_classes) {
+void fill_synthetic(models::Executable& executable, comm::StreamView stream, int num_classes) {
   const models::Tensor image = executable.input("image");
   Draws noise(1);
-  for (std::int64_t i = 0; i < image.shape.count(); ++i) {
-    image.f32()[i] = 4.0f * noise.next() - 2.0f;
-  }
+  std::vector<float> pixels(static_cast<std::size_t>(image.shape.count()));
+  for (float& pixel : pixels) pixel = 4.0f * noise.next() - 2.0f;
+  give(stream, image, pixels);
   if (const models::Tensor boxes = executable.input("boxes")) {
-    fill_boxes(boxes, static_cast<float>(image.shape[2]), static_cast<float>(image.shape[3]));
-    fill_classes(executable.input("labels"), 3, 1, num_classes);
-    const models::Tensor count = executable.input("count");
+    give(stream, boxes,
+         boxes_of(boxes, static_cast<float>(image.shape[2]), static_cast<float>(image.shape[3])));
+    const models::Tensor labels = executable.input("labels"), count = executable.input("count");
+    give(stream, labels, classes_of(labels, 3, 1, num_classes));
     const auto boxes_an_image =
         static_cast<std::int32_t>(std::min<std::int64_t>(kBoxes, boxes.shape[1]));
-    std::fill_n(count.as<std::int32_t>(), count.shape.count(), boxes_an_image);
+    give(stream, count, std::vector(static_cast<std::size_t>(count.shape.count()), boxes_an_image));
   }
   if (const models::Tensor map = executable.input("label_map"))
-    fill_classes(map, 4, 0, num_classes);
+    give(stream, map, classes_of(map, 4, 0, num_classes));
   if (const models::Tensor label = executable.input("label"))
-    fill_classes(label, 5, 0, num_classes);
+    give(stream, label, classes_of(label, 5, 0, num_classes));
 }
 
 }  // namespace trainer

@@ -5,7 +5,7 @@
 namespace trainer {
 
 // Fills whatever inputs a training plan declares: noise as image, a few boxes an image, random
-// classes. The same for every run. REQUIRES: the executable is on the CPU.
-void fill_synthetic(models::Executable& executable, int num_classes);
+// classes. The same for every run. `stream`: of the executable.
+void fill_synthetic(models::Executable& executable, comm::StreamView stream, int num_classes);
 
 }  // namespace trainer

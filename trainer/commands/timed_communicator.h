@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+
 #include "comm/communicator.h"
 
 namespace trainer {
@@ -11,6 +13,9 @@ class TimedCommunicator final : public comm::Communicator {
   explicit TimedCommunicator(comm::Communicator& inner) : inner_(inner) {}
 
   double seconds() const { return seconds_; }
+  // Called after each call but requests' tests, with its name, and seconds of the steady clock.
+  using Listener = std::function<void(const char* call, double start, double end)>;
+  void listen(Listener listener) { listener_ = std::move(listener); }
 
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
@@ -29,8 +34,12 @@ class TimedCommunicator final : public comm::Communicator {
   [[noreturn]] void abort(comm::ExitCode code) override;
 
  private:
+  class Timed;
+  class TimedRequest;
+
   comm::Communicator& inner_;
   double seconds_ = 0;
+  Listener listener_;
 };
 
 }  // namespace trainer

@@ -58,14 +58,14 @@ class ModelCheck {
 
   void check_backbone() {
     const bool vgg = model_.backbone == Backbone::kVgg16;
-    const bool deep =
-        model_.backbone == Backbone::kResnet50 || model_.backbone == Backbone::kResnet101;
+    const bool deep = !vgg && model_.backbone != Backbone::kResnet18 &&
+                      model_.backbone != Backbone::kResnet34;
     if (model_.name == ModelName::kRetinanet)
-      require(!vgg, "model.backbone", "retinanet needs a resnet, got vgg16");
+      require(!vgg, "model.backbone", "retinanet needs a resnet or resnext, got vgg16");
     else if (model_.head == FcnHead::kDilated)
       require(deep, "model.backbone",
-              "fcn with head dilated needs resnet50 or resnet101, got {}; or choose model.head "
-              "32s, 16s or 8s",
+              "fcn with head dilated needs resnet50, resnet101 or resnext50_32x4d, got {}; or "
+              "choose model.head 32s, 16s or 8s",
               to_string(model_.backbone));
   }
 

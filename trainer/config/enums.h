@@ -7,7 +7,7 @@
 namespace trainer {
 
 enum class ModelName { kRetinanet, kFcn, kMlp, kCnn, kClassifier };
-enum class Backbone { kResnet18, kResnet34, kResnet50, kResnet101, kVgg16 };
+enum class Backbone { kResnet18, kResnet34, kResnet50, kResnet101, kResnext50, kVgg16 };
 enum class FcnHead { kDilated, k32s, k16s, k8s };
 enum class Norm { kBatch, kFrozen, kSync, kGroup };
 enum class Deconvolution { kFixed, kLearned };
@@ -39,7 +39,8 @@ struct EnumNames;
     static constexpr std::string_view names[] = {__VA_ARGS__}; \
   }
 RIDGELINE_ENUM_NAMES(ModelName, "retinanet", "fcn", "mlp", "cnn", "classifier");
-RIDGELINE_ENUM_NAMES(Backbone, "resnet18", "resnet34", "resnet50", "resnet101", "vgg16");
+RIDGELINE_ENUM_NAMES(Backbone, "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d",
+                     "vgg16");
 RIDGELINE_ENUM_NAMES(FcnHead, "dilated", "32s", "16s", "8s");
 RIDGELINE_ENUM_NAMES(Norm, "batch", "frozen", "sync", "group");
 RIDGELINE_ENUM_NAMES(Deconvolution, "fixed", "learned");

@@ -40,8 +40,8 @@ std::vector<Row<Config>> model_rows() {
       RIDGELINE_ROW(Config, model.backbone, .cls = kIdentity, .meaning = "feature extractor",
                     .applies = kWithBackbone, .strict = true),
       RIDGELINE_ROW(Config, model.head, .cls = kIdentity,
-                    .meaning = "dilated: torchvision's (resnet50, resnet101); 32s, 16s, 8s: the "
-                               "paper's transposed convolutions with skips",
+                    .meaning = "dilated: torchvision's (resnet50, resnet101, resnext50_32x4d); "
+                               "32s, 16s, 8s: the paper's transposed convolutions with skips",
                     .applies = kFcn, .strict = true),
       RIDGELINE_ROW(Config, model.aux, .cls = kIdentity,
                     .meaning = "auxiliary head on layer3, its loss counts half",

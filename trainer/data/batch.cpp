@@ -16,19 +16,37 @@ Batch::Batch(const BatchShape& shape)
     largest = std::max(largest, std::int64_t{bucket.width} * bucket.height);
   const auto n = static_cast<std::size_t>(num_images);
   const std::size_t pixels = n * static_cast<std::size_t>(largest);
-  image.resize(pixels * static_cast<std::size_t>(channels));
-  if (shape.fields.boxes) {
-    boxes.resize(n * static_cast<std::size_t>(max_boxes) * 4);
-    labels.resize(n * static_cast<std::size_t>(max_boxes));
-    count.resize(n);
-  }
-  if (shape.fields.label_map) label_map.resize(pixels);
-  if (shape.fields.label) label.resize(n);
-  sample_id.resize(n, -1);
+  const std::size_t num_boxes = n * static_cast<std::size_t>(max_boxes);
+  std::size_t size_bytes = 0;
+  const auto lay_out = [&] {
+    size_bytes = 0;
+    give(image, pixels * static_cast<std::size_t>(channels), size_bytes);
+    if (shape.fields.boxes) {
+      give(boxes, num_boxes * 4, size_bytes);
+      give(labels, num_boxes, size_bytes);
+      give(count, n, size_bytes);
+    }
+    if (shape.fields.label_map) give(label_map, pixels, size_bytes);
+    if (shape.fields.label) give(label, n, size_bytes);
+    give(sample_id, n, size_bytes);
+    give(epoch, n, size_bytes);
+  };
+  lay_out();  // how much it takes
+  fields_ = comm::Buffer::for_transfer(shape.device, size_bytes);
+  std::ranges::fill(fields_.bytes(), std::byte{0});
+  lay_out();
+  std::ranges::fill(sample_id, -1);
   original_size.resize(n * 2);
-  epoch.resize(n);
   geometry.resize(n);
   set_bucket(0);
+}
+
+// The next `count` elements of the memory, where there is one; each field aligned.
+template <typename T>
+void Batch::give(std::span<T>& field, std::size_t count, std::size_t& offset_bytes) const {
+  if (fields_.size_bytes() > 0) field = fields_.as<T>(offset_bytes, count);
+  constexpr std::size_t kAlignment = comm::Buffer::kAlignment;
+  offset_bytes += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 void Batch::set_bucket(int index) {
@@ -38,21 +56,21 @@ void Batch::set_bucket(int index) {
 }
 
 std::span<float> Batch::image_values() {
-  return std::span(image).first(static_cast<std::size_t>(num_images * channels * plane()));
+  return image.first(static_cast<std::size_t>(num_images * channels * plane()));
 }
 
 std::span<float> Batch::image_of(int n) {
   const auto size = static_cast<std::size_t>(channels * plane());
-  return std::span(image).subspan(static_cast<std::size_t>(n) * size, size);
+  return image.subspan(static_cast<std::size_t>(n) * size, size);
 }
 
 std::span<std::int32_t> Batch::label_map_values() {
-  return std::span(label_map).first(static_cast<std::size_t>(num_images * plane()));
+  return label_map.first(static_cast<std::size_t>(num_images * plane()));
 }
 
 std::span<std::int32_t> Batch::label_map_of(int n) {
   const auto size = static_cast<std::size_t>(plane());
-  return std::span(label_map).subspan(static_cast<std::size_t>(n) * size, size);
+  return label_map.subspan(static_cast<std::size_t>(n) * size, size);
 }
 
 void Batch::clear_image(int n, int ignore) {
@@ -71,8 +89,8 @@ void Batch::clear_boxes(int n, int first) {
   const auto begin = static_cast<std::size_t>(n) * static_cast<std::size_t>(max_boxes) +
                      static_cast<std::size_t>(first);
   const auto size = static_cast<std::size_t>(max_boxes - first);
-  std::ranges::fill(std::span(boxes).subspan(begin * 4, size * 4), 0.0f);
-  std::ranges::fill(std::span(labels).subspan(begin, size), 0);
+  std::ranges::fill(boxes.subspan(begin * 4, size * 4), 0.0f);
+  std::ranges::fill(labels.subspan(begin, size), 0);
   count[static_cast<std::size_t>(n)] = first;
 }
 

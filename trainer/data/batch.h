@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "comm/buffer.h"
 #include "trainer/data/dataset.h"
 #include "trainer/data/transform.h"
 
@@ -15,12 +16,14 @@ struct BatchShape {
   int max_boxes = 0;
   std::vector<Size> buckets;
   Fields fields;
+  comm::Device device;  // where the fields are copied to
 };
 
 // One micro-batch as the network reads it: fields of fixed capacity, allocated once for the largest
 // bucket; those the model does not declare are empty. Where sample_id is -1 there is no image
 // (zeros, no boxes, ignored labels): beyond `valid` in an evaluation's last micro-batches, and
-// where on_error: skip left one out of an evaluation. Training has none.
+// where on_error: skip left one out of an evaluation. Training has none. The fields lie in memory
+// of the host from which copies to the device are asynchronous. Move-only.
 struct Batch {
   explicit Batch(const BatchShape& shape);
 
@@ -32,15 +35,15 @@ struct Batch {
   std::int64_t step = 0;         // training: the step; evaluation: -1
   std::int64_t micro_batch = 0;  // index among all ranks'
 
-  std::vector<float> image;                 // (N, C, H, W), normalised
-  std::vector<float> boxes;                 // (N, max_boxes, 4) x1 y1 x2 y2, network pixels
-  std::vector<std::int32_t> labels;         // (N, max_boxes) class index, 0 beyond count
-  std::vector<std::int32_t> count;          // (N)
-  std::vector<std::int32_t> label_map;      // (N, H, W) class index or ignore
-  std::vector<std::int32_t> label;          // (N)
-  std::vector<std::int64_t> sample_id;      // (N)
-  std::vector<std::int32_t> original_size;  // (N, 2) height, width
-  std::vector<std::uint32_t> epoch;         // (N) key of the augmentation
+  std::span<float> image;                   // (N, C, H, W), normalised
+  std::span<float> boxes;                   // (N, max_boxes, 4) x1 y1 x2 y2, network pixels
+  std::span<std::int32_t> labels;           // (N, max_boxes) class index, 0 beyond count
+  std::span<std::int32_t> count;            // (N)
+  std::span<std::int32_t> label_map;        // (N, H, W) class index or ignore
+  std::span<std::int32_t> label;            // (N)
+  std::span<std::int64_t> sample_id;        // (N)
+  std::span<std::uint32_t> epoch;           // (N) key of the augmentation
+  std::vector<std::int32_t> original_size;  // (N, 2) height, width; host only
   std::vector<Geometry> geometry;           // (N) host only: maps predictions back
 
   double data_seconds = 0;  // the caller waited this long for it
@@ -56,7 +59,11 @@ struct Batch {
   void clear_boxes(int n, int first);  // zeros the boxes from `first` on, which becomes the count
 
  private:
+  template <typename T>
+  void give(std::span<T>& field, std::size_t count, std::size_t& offset_bytes) const;
+
   std::vector<Size> buckets_;
+  comm::Buffer fields_;
 };
 
 }  // namespace trainer

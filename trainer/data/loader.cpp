@@ -64,6 +64,13 @@ std::unique_ptr<Loader> Loader::evaluate(const Dataset& dataset, const DataConfi
   return loader;
 }
 
+std::unique_ptr<Loader> Loader::again(std::int64_t step) const {
+  REQUIRE(sampler_ != nullptr, "an evaluation has no steps");
+  LoaderOptions options = options_;
+  options.first_step = step;
+  return train(dataset_, config_, options);
+}
+
 Loader::Loader(const Dataset& dataset, const DataConfig& config, const LoaderOptions& options,
                bool training)
     : dataset_(dataset),
@@ -94,8 +101,9 @@ Loader::Loader(const Dataset& dataset, const DataConfig& config, const LoaderOpt
                             .channels = dataset.channels(),
                             .max_boxes = config.max_boxes,
                             .buckets = reader_.buckets(),
-                            .fields = options.fields};
-  for (int i = 0; i < options.prefetch + 1; ++i)  // one is with the caller
+                            .fields = options.fields,
+                            .device = options.device};
+  for (int i = 0; i < options.prefetch + held(); ++i)
     slots_.push_back(std::make_unique<Slot>(shape));
 }
 
@@ -164,8 +172,8 @@ void Loader::work() {
       slot = slots_[static_cast<std::size_t>((num_planned_ - 1) % size)].get();
       if (next_image_ < slot->batch.num_images) return true;
     }
-    // Slot num_planned_ is free once the caller has asked for the micro-batch after it.
-    if (num_planned_ - std::max<std::int64_t>(num_handed_ - 1, 0) >= size) return false;
+    // A slot is free once the caller has asked for the micro-batch held() after it.
+    if (num_planned_ - std::max<std::int64_t>(num_handed_ - held(), 0) >= size) return false;
     slot = slots_[static_cast<std::size_t>(num_planned_ % size)].get();
     return !exhausted_ && plan(*slot);
   };
@@ -252,7 +260,7 @@ Batch* Loader::next() {
   std::unique_lock lock(mutex_);
   if (stopping_) return nullptr;
   Slot& slot = *slots_[static_cast<std::size_t>(num_handed_) % slots_.size()];
-  ++num_handed_;  // frees the slot before
+  ++num_handed_;  // frees the oldest slot that the caller had
   work_ready_.notify_all();
   const auto done = [&] {
     return (slot.sequence == num_handed_ - 1 && slot.num_open == 0) ||

@@ -23,6 +23,7 @@ struct LoaderOptions {
   std::int64_t first_step = 0;  // training
   int threads = 1;              // that decode, >= 1
   int prefetch = 4;             // micro-batches ahead, >= 1
+  comm::Device device;          // that the batches are copied to
 };
 
 // Hands out the micro-batches of one rank in order, decoded ahead by a pool of threads. What it
@@ -41,14 +42,20 @@ class Loader {
   // Evaluation: this rank's share of evaluation_draws, not augmented, then nullptr.
   static std::unique_ptr<Loader> evaluate(const Dataset& dataset, const DataConfig& config,
                                           const LoaderOptions& options);
+  // The same micro-batches anew, from `step` on. REQUIRES: training.
+  std::unique_ptr<Loader> again(std::int64_t step) const;
   ~Loader();  // images being decoded are finished first
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // The next micro-batch, valid until the next call; nullptr at the end of an evaluation.
+  // The next micro-batch, valid until the held()-th call from here; nullptr at the end of an
+  // evaluation.
   // Errors: what reading a sample threw (65, 66), or 65 beyond skip_limit, at the same micro-batch
   // whatever the number of threads. The loader is then finished.
   Batch* next();
+  // Batches that the caller has at a time: on a GPU the copy of one may be under way while the next
+  // one is asked for.
+  int held() const { return options_.device.kind == comm::DeviceKind::kCpu ? 1 : 2; }
 
   // Samples that other ranks left out count here too, once each, so that skip_limit is that of the
   // run. Errors: 65 beyond it.

@@ -14,9 +14,10 @@ comm::Buffer floats(comm::Device device, std::int64_t count) {
   return comm::Buffer(device, static_cast<std::size_t>(count) * sizeof(float), comm::Fill::kZero);
 }
 
-struct AddRange {
+struct Add {
   float* to;
   const float* from;
+  RIDGELINE_HD void operator()(std::int64_t i) const { to[i] += from[i]; }
   RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t i = begin; i < end; ++i) to[i] += from[i];
   }
@@ -67,7 +68,8 @@ std::span<float> GradientExchange::shard_of(const comm::Buffer& whole, int bucke
 }
 
 void GradientExchange::merge(float* to, const float* from, std::int64_t count) const {
-  comm::parallel_for_blocks(stream_, count, kSweep, AddRange{to, from});
+  if (!stream_.on_cpu()) return comm::parallel_for(stream_, count, Add{to, from});
+  comm::parallel_for_blocks(stream_, count, kSweep, Add{to, from});
 }
 
 void GradientExchange::begin_step() {
@@ -125,7 +127,6 @@ void GradientExchange::start_exact(Pending& pending, int bucket) {
       receives.push_back({peer, {next, mine}});
     }
   }
-  stream_.synchronize();
   pending.request = communicator_.exchange(sends, receives, bucket);
 }
 
@@ -134,7 +135,6 @@ void GradientExchange::start_fast(Pending& pending, int bucket) {
   for (std::size_t n = 1; n < pending.where.size(); ++n) {
     merge(pending.where[0], pending.where[n], b.size);
   }
-  stream_.synchronize();
   const auto whole = static_cast<std::size_t>(b.shard_elements * communicator_.size());
   pending.request = communicator_.reduce_scatter({pending.where[0], whole});
 }

@@ -14,7 +14,8 @@ namespace trainer {
 // exact: the fixed tree, the same bits on any number of ranks. fast: the library's order.
 class GradientExchange {
  public:
-  // `storage.gradients` is where the engine writes each micro-batch's gradients.
+  // `storage.gradients` is where the engine writes each micro-batch's gradients. On a GPU the
+  // communicator is a comm::device_communicator, whose bulk verbs are in the order of the stream.
   GradientExchange(models::ParameterStorage& storage, comm::Communicator& communicator,
                    comm::StreamView stream, std::int64_t num_micro_batches, bool exact);
 

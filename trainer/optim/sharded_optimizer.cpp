@@ -9,9 +9,13 @@ namespace {
 
 using models::kBlockElements;
 
-comm::Buffer floats(comm::Device device, std::int64_t count) {
-  return comm::Buffer(device, static_cast<std::size_t>(count) * sizeof(float), comm::Fill::kZero);
+template <typename T>
+comm::Buffer zeros(comm::Device device, std::int64_t count) {
+  return comm::Buffer(device, static_cast<std::size_t>(count) * sizeof(T), comm::Fill::kZero);
 }
+
+constexpr std::size_t kSegmentsAt = 64;  // bytes; behind the StepScalars
+static_assert(sizeof(StepScalars) <= kSegmentsAt);
 
 }  // namespace
 
@@ -42,16 +46,35 @@ ShardedOptimizer::ShardedOptimizer(models::ParameterStorage& storage,
       setup_(setup),
       exchange_(storage, communicator, stream, setup.num_micro_batches, setup.exact),
       ledger_(make_ledger(*storage.layout, setup.regularization)),
-      segments_(ledger_.size()) {
-  make_segments();
-  const comm::Device device = stream.device();
-  const std::size_t num_states = state_names(setup.rule).size();
+      segments_(ledger_.size()),
+      step_(stream, kSegmentsAt + ledger_.size() * sizeof(Segment)) {
+  allocate(make_segments());
+}
+
+void ShardedOptimizer::allocate(const std::vector<std::int32_t>& segment_of_block) {
+  const comm::Device device = stream_.device();
+  const std::int64_t num_elements = num_blocks_ * kBlockElements;
+  const std::size_t num_states = state_names(setup_.rule).size();
   // LARS keeps momentum even where it is zero: its update is the momentum's.
-  if (num_states > 0 || setup.rule.name == OptimizerName::kLars) {
-    state1_ = floats(device, state_elements_);
+  if (num_states > 0 || setup_.rule.name == OptimizerName::kLars) {
+    state1_ = zeros<float>(device, num_elements);
   }
-  if (num_states > 1) state2_ = floats(device, state_elements_);
-  if (has_ema()) ema_ = floats(device, state_elements_);
+  if (num_states > 1) state2_ = zeros<float>(device, num_elements);
+  if (has_ema()) ema_ = zeros<float>(device, num_elements);
+  segment_of_block_ = zeros<std::int32_t>(device, num_blocks_);
+  const HostMirror host_segments(segment_of_block_);
+  std::ranges::copy(segment_of_block, host_segments.as<std::int32_t>().begin());
+  host_segments.store(stream_);
+  stream_.synchronize();
+  sums_ = zeros<BlockSums>(device, num_blocks_);
+  host_sums_ = HostMirror(sums_);
+  if (stream_.on_cpu()) return;
+  std::int64_t most = 0;
+  for (const BucketState& bucket : buckets_) most = std::max(most, bucket.num_blocks);
+  lanes_ = zeros<BlockSums>(device, most * kLanes);
+  flag_ = zeros<std::int32_t>(device, 1);
+  host_flag_ = HostMirror(flag_);
+  std::ranges::fill(host_flag_.bytes(), std::byte{0});
 }
 
 ShardedOptimizer::~ShardedOptimizer() {
@@ -64,27 +87,31 @@ ShardedOptimizer::~ShardedOptimizer() {
   }
 }
 
-void ShardedOptimizer::make_segments() {
+// The slot of the layout of each block of this rank's shards.
+std::vector<std::int32_t> ShardedOptimizer::make_segments() {
+  std::vector<std::int32_t> segment_of_block;
   for (std::size_t k = 0; k < layout_.buckets.size(); ++k) {
     const models::Bucket& b = layout_.buckets[k];
     const std::int64_t first = communicator_.rank() * b.shard_elements;
     const std::int64_t size = std::clamp<std::int64_t>(b.size - first, 0, b.shard_elements);
     BucketState bucket;
-    bucket.segment_of_block.resize(static_cast<std::size_t>(size / kBlockElements), -1);
-    bucket.sums.resize(bucket.segment_of_block.size());
-    bucket.state_offset = state_elements_;
-    state_elements_ += size;
+    bucket.num_blocks = size / kBlockElements;
+    bucket.first_block = num_blocks_;
+    num_blocks_ += bucket.num_blocks;
+    segment_of_block.resize(static_cast<std::size_t>(num_blocks_), -1);
     for (std::size_t s = 0; s < layout_.slots.size(); ++s) {
       const models::ParameterSlot& slot = layout_.slots[s];
       if (slot.bucket != static_cast<int>(k)) continue;
       const std::int64_t begin = slot.begin - b.begin;
       for (std::int64_t e = begin; e < begin + slot.size; e += kBlockElements) {
         if (e < first || e >= first + size) continue;
-        bucket.segment_of_block[(e - first) / kBlockElements] = static_cast<std::int32_t>(s);
+        segment_of_block[static_cast<std::size_t>(
+            bucket.first_block + (e - first) / kBlockElements)] = static_cast<std::int32_t>(s);
       }
     }
     buckets_.push_back(std::move(bucket));
   }
+  return segment_of_block;
 }
 
 void ShardedOptimizer::fill_segments() {
@@ -114,11 +141,21 @@ void ShardedOptimizer::fill_segments() {
   }
 }
 
+// What the updates launched from here on read.
+void ShardedOptimizer::send_step() {
+  const StepScalars scalars = step_scalars(setup_.rule, values_.step, clip_);
+  const std::span<std::byte> to = step_.next();
+  std::memcpy(to.data(), &scalars, sizeof(scalars));
+  std::memcpy(to.data() + kSegmentsAt, segments_.data(), segments_.size() * sizeof(Segment));
+  step_.send();
+}
+
 void ShardedOptimizer::begin_step(const StepValues& values) {
   exchange_.begin_step();
   values_ = values;
   fill_segments();
   clip_ = 1;
+  send_step();
   grad_norm_ = -1;
   next_ = 0;
   non_finite_ = false;
@@ -148,14 +185,20 @@ void ShardedOptimizer::progress() {
   // Collectives inside an update would have to start at the same moment on every rank.
   const bool needs_collective = setup_.clip.norm > 0 || setup_.rule.name == OptimizerName::kLars;
   if (needs_collective && communicator_.size() > 1) return;
-  // Fast reductions are collectives too, and when one is complete differs from rank to rank:
-  // gathers start behind the last of them.
-  if (!setup_.exact && communicator_.size() > 1 && !exchange_.all_started()) return;
+  // Fast reductions are collectives too, and on GPUs every verb is: when one is complete differs
+  // from rank to rank, so gathers start behind the last of them.
+  const bool in_order = !setup_.exact || !stream_.on_cpu();
+  if (in_order && communicator_.size() > 1 && !exchange_.all_started()) return;
   while (next_ < std::ssize(buckets_) && exchange_.ready(next_) && gate_open()) advance(next_);
 }
 
 void ShardedOptimizer::finish_updates() {
   while (next_ < std::ssize(buckets_)) advance(next_);
+  host_flag_.fetch(stream_);
+}
+
+bool ShardedOptimizer::non_finite() const {
+  return non_finite_ || (host_flag_.is_copy() && host_flag_.as<std::int32_t>()[0] != 0);
 }
 
 void ShardedOptimizer::advance(int bucket) {
@@ -169,7 +212,6 @@ void ShardedOptimizer::advance(int bucket) {
   if (setup_.rule.name == OptimizerName::kLars) set_trust(bucket);
   update(bucket);
   const models::Bucket& b = layout_.buckets[bucket];
-  stream_.synchronize();
   if (communicator_.size() > 1) {
     state.gather = communicator_.all_gather(storage_.parameters.as<float>(
         static_cast<std::size_t>(b.offset) * sizeof(float),
@@ -179,25 +221,38 @@ void ShardedOptimizer::advance(int bucket) {
 }
 
 ShardView ShardedOptimizer::shard(int bucket) {
-  BucketState& state = buckets_[bucket];
+  const BucketState& state = buckets_[bucket];
   const auto at = [&](const comm::Buffer& buffer) {
-    return buffer.size_bytes() > 0 ? buffer.as<float>().data() + state.state_offset : nullptr;
+    return buffer.size_bytes() > 0 ? buffer.as<float>().data() + state.state_offset() : nullptr;
   };
+  const comm::Buffer& step = step_.memory();
   return {exchange_.shard_of(storage_.parameters, bucket),
           state.gradient,
           at(state1_),
           at(state2_),
           at(ema_),
-          state.segment_of_block.data()};
+          segment_of_block_.as<std::int32_t>().data() + state.first_block,
+          step.as<Segment>(kSegmentsAt, segments_.size()).data(),
+          step.as<StepScalars>(0, 1).data()};
+}
+
+FoundView ShardedOptimizer::found(int bucket) {
+  const BucketState& state = buckets_[bucket];
+  const auto first = static_cast<std::size_t>(state.first_block);
+  return {sums_.as<BlockSums>().subspan(first, static_cast<std::size_t>(state.num_blocks)),
+          lanes_.as<BlockSums>(), flag_.as<std::int32_t>().data()};
+}
+
+UpdateScalars ShardedOptimizer::scalars() const {
+  return {setup_.rule, 1.0f / static_cast<float>(setup_.num_micro_batches),
+          static_cast<float>(setup_.ema.decay), values_.report};
 }
 
 void ShardedOptimizer::update(int bucket) {
-  const UpdateScalars scalars{setup_.rule, 1.0f / static_cast<float>(setup_.num_micro_batches),
-                              clip_, values_.step, static_cast<float>(setup_.ema.decay),
-                              values_.report};
-  BucketState& state = buckets_[bucket];
-  update_shard(stream_, shard(bucket), segments_, scalars, state.sums);
-  for (const BlockSums& sums : state.sums) {
+  const FoundView found = this->found(bucket);
+  update_shard(stream_, shard(bucket), scalars(), found);
+  if (!stream_.on_cpu()) return;
+  for (const BlockSums& sums : found.sums) {
     non_finite_ |= !std::isfinite(sums.gradient) || !std::isfinite(sums.update);
   }
 }
@@ -207,8 +262,7 @@ void ShardedOptimizer::clip() {
     bucket_needed(k);
     buckets_[k].gradient = exchange_.reduced(k);
     buckets_[k].reduced = true;
-    shard_norms(stream_, shard(k), segments_, 1.0f / static_cast<float>(setup_.num_micro_batches),
-                buckets_[k].sums);
+    shard_norms(stream_, shard(k), scalars().gradient_scale, found(k));
   }
   double sum = 0;
   for (const BlockSums& tensor : tensor_sums(0, static_cast<int>(buckets_.size()))) {
@@ -218,13 +272,12 @@ void ShardedOptimizer::clip() {
   non_finite_ |= !std::isfinite(grad_norm_);
   // torch.nn.utils.clip_grad_norm_: factor max_norm / (norm + 1e-6), at most 1
   clip_ = static_cast<float>(std::min(1.0, setup_.clip.norm / (grad_norm_ + 1e-6)));
+  send_step();
 }
 
 // trust = eta |w| / (|g| + c |w|) for weights; biases and norms keep the plain rate.
 void ShardedOptimizer::set_trust(int bucket) {
-  BucketState& state = buckets_[bucket];
-  shard_norms(stream_, shard(bucket), segments_,
-              1.0f / static_cast<float>(setup_.num_micro_batches), state.sums);
+  shard_norms(stream_, shard(bucket), scalars().gradient_scale, found(bucket));
   const std::vector<BlockSums> sums = tensor_sums(bucket, 1);
   for (std::size_t s = 0; s < segments_.size(); ++s) {
     if (layout_.slots[s].bucket != bucket ||
@@ -238,15 +291,20 @@ void ShardedOptimizer::set_trust(int bucket) {
             ? static_cast<float>(setup_.rule.trust * w / (denominator + setup_.rule.eps))
             : 1.0f;
   }
+  send_step();
 }
 
 // Sums per slot of the layout over all ranks, added in block order.
 std::vector<BlockSums> ShardedOptimizer::tensor_sums(int first_bucket, int num_buckets) {
-  std::string mine;
-  for (int k = first_bucket; k < first_bucket + num_buckets; ++k) {
-    const auto& sums = buckets_[k].sums;
-    mine.append(reinterpret_cast<const char*>(sums.data()), sums.size() * sizeof(BlockSums));
-  }
+  if (num_buckets == 0) return std::vector<BlockSums>(layout_.slots.size());
+  const BucketState& first = buckets_[first_bucket];
+  const BucketState& last = buckets_[first_bucket + num_buckets - 1];
+  const auto begin = static_cast<std::size_t>(first.first_block) * sizeof(BlockSums);
+  const auto end = static_cast<std::size_t>(last.first_block + last.num_blocks) * sizeof(BlockSums);
+  host_sums_.fetch(stream_, begin, end - begin);
+  stream_.synchronize();
+  const std::string mine(reinterpret_cast<const char*>(host_sums_.bytes().data()) + begin,
+                         end - begin);
   const std::vector<std::string> all = communicator_.all_gather(mine);
   std::vector<BlockSums> tensors(layout_.slots.size());
   std::vector<std::size_t> read(all.size(), 0);
@@ -318,63 +376,6 @@ void ShardedOptimizer::finish() {
 
 std::int64_t ShardedOptimizer::state_bytes() const {
   return static_cast<std::int64_t>(state1_.size_bytes() + state2_.size_bytes() + ema_.size_bytes());
-}
-
-std::vector<std::pair<std::string, float*>> ShardedOptimizer::states() const {
-  std::vector<std::pair<std::string, float*>> named;
-  const std::vector<std::string> names = state_names(setup_.rule);
-  if (!names.empty()) named.emplace_back(names[0], state1_.as<float>().data());
-  if (names.size() > 1) named.emplace_back(names[1], state2_.as<float>().data());
-  if (has_ema()) named.emplace_back("ema", ema_.as<float>().data());
-  return named;
-}
-
-void ShardedOptimizer::visit_state(const std::string& name, float* state,
-                                   const StateVisitor& visit) {
-  for (const models::ParameterSlot& slot : layout_.slots) {
-    if (slot.bucket < 0) continue;
-    if (slot.parameter.kind == models::ParameterKind::kStatistic && name != "ema") continue;
-    const models::Bucket& b = layout_.buckets[slot.bucket];
-    const BucketState& bucket = buckets_[slot.bucket];
-    const std::int64_t first = b.begin + communicator_.rank() * b.shard_elements;
-    const std::int64_t last = first + std::ssize(bucket.segment_of_block) * kBlockElements;
-    const std::int64_t begin = std::max(slot.begin, first);
-    const std::int64_t end = std::min(slot.begin + slot.size, last);
-    if (begin >= end) continue;
-    visit(name, slot.parameter.name, begin - slot.begin, end - slot.begin,
-          {state + bucket.state_offset + begin - first, static_cast<std::size_t>(end - begin)});
-  }
-}
-
-void ShardedOptimizer::for_each_state(const StateVisitor& visit) {
-  for (const auto& [name, state] : states()) visit_state(name, state, visit);
-}
-
-void ShardedOptimizer::start_ema() {
-  if (!has_ema()) return;
-  for (int k = 0; k < std::ssize(buckets_); ++k) {
-    const std::span<float> from = exchange_.shard_of(storage_.parameters, k);
-    std::copy(from.begin(), from.end(), ema_.as<float>().data() + buckets_[k].state_offset);
-  }
-}
-
-void ShardedOptimizer::gather_ema(comm::Buffer& whole) {
-  REQUIRE(has_ema(), "no averaged weights");
-  std::copy(storage_.parameters.bytes().begin(), storage_.parameters.bytes().end(),
-            whole.bytes().begin());
-  for (int k = 0; k < std::ssize(buckets_); ++k) {
-    const std::span<float> to = exchange_.shard_of(whole, k);
-    const float* from = ema_.as<float>().data() + buckets_[k].state_offset;
-    std::copy(from, from + to.size(), to.begin());
-    const models::Bucket& b = layout_.buckets[k];
-    if (communicator_.size() > 1) {
-      communicator_
-          .all_gather(
-              whole.as<float>(static_cast<std::size_t>(b.offset) * sizeof(float),
-                              static_cast<std::size_t>(b.shard_elements * communicator_.size())))
-          ->wait();
-    }
-  }
 }
 
 }  // namespace trainer

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "trainer/optim/gradient_exchange.h"
+#include "trainer/optim/host_mirror.h"
 #include "trainer/optim/ledger.h"
 #include "trainer/optim/update.h"
+#include "trainer/optim/upload_ring.h"
 
 namespace trainer {
 
@@ -47,9 +49,11 @@ struct OptimizerReport {
 
 // ZeRO-1: every rank updates its own shard of each bucket and gathers the others'. Answers the
 // plan's markers; buckets advance strictly in order, so that all ranks start the same collectives
-// in the same order.
+// in the same order. On a GPU the host launches the work and goes on; what it must know (norms of
+// clipping, LARS and reports) it waits for.
 class ShardedOptimizer {
  public:
+  // On a GPU the communicator is a comm::device_communicator.
   ShardedOptimizer(models::ParameterStorage& storage, comm::Communicator& communicator,
                    comm::StreamView stream, const OptimizerSetup& setup);
   ~ShardedOptimizer();
@@ -67,7 +71,9 @@ class ShardedOptimizer {
   // Every bucket is gathered. Collective.
   void finish();
 
-  bool non_finite() const { return non_finite_; }  // of this rank's shards, after finish_updates
+  // Of this rank's shards, after finish_updates. On a GPU of this step or an earlier one, and of
+  // this one surely when the stream has passed finish_updates.
+  bool non_finite() const;
   // Collective; REQUIRES: the step was begun with report.
   OptimizerReport report();
 
@@ -76,12 +82,15 @@ class ShardedOptimizer {
   std::int64_t num_micro_batches() const { return setup_.num_micro_batches; }
 
   // Pieces of this rank's state, cut at tensor and shard borders: [begin, end) inside the tensor.
+  // The values lie in memory of the host and stand until the next call. REQUIRES: finish().
   using StateVisitor = std::function<void(const std::string& state, const std::string& tensor,
                                           std::int64_t begin, std::int64_t end, std::span<float>)>;
   void for_each_state(const StateVisitor& visit);
+  void store_states();  // what a visitor wrote becomes the state
   bool has_ema() const { return setup_.ema.decay > 0; }
   void start_ema();  // EMA = parameters, at a fresh start
-  // Writes the averaged weights whole into `whole`, laid out as the parameter buffer. Collective.
+  // Writes the averaged weights whole into `whole`, laid out and placed as the parameter buffer.
+  // Collective. ASYNC: in the order of the stream.
   void gather_ema(comm::Buffer& whole);
 
  private:
@@ -89,21 +98,30 @@ class ShardedOptimizer {
     bool reduced = false;             // `gradient` is this step's
     std::span<const float> gradient;  // of this rank's shard, over the global batch
     std::unique_ptr<comm::Request> gather;  // until the next step needs the parameters
-    std::vector<std::int32_t> segment_of_block;  // of this rank's shard
-    std::vector<BlockSums> sums;                 // likewise
-    std::int64_t state_offset = 0;               // into the state buffers
+    std::int64_t num_blocks = 0;            // of this rank's shard
+    std::int64_t first_block = 0;           // in the buffers of all of this rank's shards
+    std::int64_t state_offset() const { return first_block * models::kBlockElements; }
   };
-  void make_segments();
+  std::vector<std::int32_t> make_segments();
+  void allocate(const std::vector<std::int32_t>& segment_of_block);
   void fill_segments();
+  void send_step();
   ShardView shard(int bucket);
+  FoundView found(int bucket);
+  UpdateScalars scalars() const;
   bool gate_open();
   void advance(int bucket);
   void update(int bucket);
   void clip();
   void set_trust(int bucket);
   std::vector<BlockSums> tensor_sums(int first_bucket, int num_buckets);
-  std::vector<std::pair<std::string, float*>> states() const;
-  void visit_state(const std::string& name, float* state, const StateVisitor& visit);
+  struct State {
+    std::string name;
+    const comm::Buffer* values;
+    HostMirror* host;
+  };
+  std::vector<State> states();
+  void visit_state(const State& state, const StateVisitor& visit);
 
   models::ParameterStorage& storage_;
   const models::ParameterLayout& layout_;
@@ -114,8 +132,15 @@ class ShardedOptimizer {
   std::vector<LedgerEntry> ledger_;
   std::vector<Segment> segments_;  // one a slot of the layout
   std::vector<BucketState> buckets_;
+  std::int64_t num_blocks_ = 0;  // of this rank's shards
   comm::Buffer state1_, state2_, ema_;
-  std::int64_t state_elements_ = 0;
+  HostMirror host_state1_, host_state2_, host_ema_;  // from the first visit on
+  comm::Buffer segment_of_block_;                    // of this rank's blocks
+  comm::Buffer sums_;                                // likewise
+  HostMirror host_sums_;
+  comm::Buffer lanes_, flag_;  // on a GPU
+  HostMirror host_flag_;
+  UploadRing step_;  // StepScalars, then the segments
   StepValues values_;
   float clip_ = 1;
   int next_ = 0;  // first bucket that is not gathering yet

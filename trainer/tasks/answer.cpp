@@ -26,10 +26,10 @@ std::vector<Tap> taps(int original, double scale, double offset, int content) {
 
 }  // namespace
 
-std::vector<Answer> read_detections(const models::Executable& plan, const Batch& batch, int n) {
-  const models::Tensor boxes = plan.output("boxes"), scores = plan.output("scores");
-  const models::Tensor labels = plan.output("labels");
-  const std::int32_t count = plan.output("count").as<std::int32_t>()[n];
+std::vector<Answer> read_detections(const HostOutputs& outputs, const Batch& batch, int n) {
+  const models::Tensor boxes = outputs.output("boxes"), scores = outputs.output("scores");
+  const models::Tensor labels = outputs.output("labels");
+  const std::int32_t count = outputs.output("count").as<std::int32_t>()[n];
   const std::int64_t capacity = scores.shape[1];
   std::vector<Answer> answers;
   for (std::int64_t k = 0; k < count; ++k) {
@@ -45,8 +45,8 @@ std::vector<Answer> read_detections(const models::Executable& plan, const Batch&
   return answers;
 }
 
-LabelImage read_label_map(const models::Executable& plan, const Batch& batch, int n) {
-  const models::Tensor out = plan.output("out");
+LabelImage read_label_map(const HostOutputs& outputs, const Batch& batch, int n) {
+  const models::Tensor out = outputs.output("out");
   const std::int64_t classes = out.shape[1], width = out.shape[3], plane = out.shape[2] * width;
   const float* logits = out.f32() + n * classes * plane;
   const Geometry& g = batch.geometry[static_cast<std::size_t>(n)];
@@ -93,9 +93,8 @@ std::vector<Answer> shares_of_classes(const LabelImage& labels, std::int64_t sam
   return answers;
 }
 
-std::vector<Answer> read_classes(const models::Executable& plan, const Batch& batch, int n,
-                                 int count) {
-  const models::Tensor out = plan.output("logits");
+std::vector<Answer> read_classes(const HostOutputs& outputs, const Batch& batch, int n, int count) {
+  const models::Tensor out = outputs.output("logits");
   const std::int64_t classes = out.shape[1];
   const float* logits = out.f32() + n * classes;
   const double largest = *std::max_element(logits, logits + classes);

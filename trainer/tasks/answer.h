@@ -5,11 +5,11 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "models/graph/executable.h"
 #include "trainer/data/batch.h"
 #include "trainer/data/coco_json.h"
 #include "trainer/data/dataset.h"
 #include "trainer/data/detections_json.h"
+#include "trainer/tasks/host_outputs.h"
 
 namespace trainer {
 
@@ -24,18 +24,17 @@ struct Answer {
   double box[4] = {};  // x1, y1, x2, y2
 };
 
-// Detections of image n of a batch whose inference plan has just run, best first.
-std::vector<Answer> read_detections(const models::Executable& plan, const Batch& batch, int n);
+// Detections of image n of a batch from the outputs of its inference plan, best first.
+std::vector<Answer> read_detections(const HostOutputs& outputs, const Batch& batch, int n);
 
 // Class of every pixel of image n at its original size: the logits, interpolated bilinearly, then
 // the largest; the lower class of equals.
-LabelImage read_label_map(const models::Executable& plan, const Batch& batch, int n);
+LabelImage read_label_map(const HostOutputs& outputs, const Batch& batch, int n);
 // Shares of the classes that occur, largest first.
 std::vector<Answer> shares_of_classes(const LabelImage& labels, std::int64_t sample);
 
 // The `count` likeliest classes of image n with their softmax probabilities, likeliest first.
-std::vector<Answer> read_classes(const models::Executable& plan, const Batch& batch, int n,
-                                 int count);
+std::vector<Answer> read_classes(const HostOutputs& outputs, const Batch& batch, int n, int count);
 
 // The results-file form of detections.
 std::vector<CocoDetection> coco_detections(const std::vector<Answer>& answers,

@@ -31,13 +31,13 @@ class ClassificationEvaluator final : public Evaluator {
   ClassificationEvaluator(const Dataset& dataset, int num_classes)
       : dataset_(dataset), num_classes_(num_classes) {}
 
-  void add(const models::Executable& plan, const Batch& batch, int n) override {
-    const std::vector<Answer> classes = read_classes(plan, batch, n, num_classes_);
+  void add(const HostOutputs& outputs, const Batch& batch, int n) override {
+    const std::vector<Answer> classes = read_classes(outputs, batch, n, num_classes_);
     const int truth = dataset_.sample(classes[0].sample).label;
     const auto is_truth = [&](const Answer& answer) { return answer.label == truth; };
     answers_.push_back(classes[0]);
     answers_.push_back(*std::find_if(classes.begin(), classes.end(), is_truth));
-    const float* logits = plan.output("logits").f32() + n * num_classes_;
+    const float* logits = outputs.output("logits").f32() + n * num_classes_;
     sums_.add(is_truth(classes[0]), cross_entropy({logits, classes.size()}, truth));
   }
 

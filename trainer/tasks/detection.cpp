@@ -70,8 +70,8 @@ class DetectionEvaluator final : public Evaluator {
   DetectionEvaluator(const Config& config, const Dataset& dataset)
       : voc_(config.data.format == DataFormat::kVoc), dataset_(dataset) {}
 
-  void add(const models::Executable& plan, const Batch& batch, int n) override {
-    const std::vector<Answer> answers = read_detections(plan, batch, n);
+  void add(const HostOutputs& outputs, const Batch& batch, int n) override {
+    const std::vector<Answer> answers = read_detections(outputs, batch, n);
     answers_.insert(answers_.end(), answers.begin(), answers.end());
   }
 

@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "models/graph/executable.h"
 #include "models/model.h"
 #include "trainer/config/config.h"
 #include "trainer/data/batch.h"
 #include "trainer/data/dataset.h"
 #include "trainer/eval/metrics.h"
+#include "trainer/tasks/host_outputs.h"
 
 namespace trainer {
 
@@ -20,8 +20,9 @@ namespace trainer {
 class Evaluator {
  public:
   virtual ~Evaluator() = default;
-  // Image n of a batch whose plan has just run. Errors: what reading its ground truth throws; kIo.
-  virtual void add(const models::Executable& plan, const Batch& batch, int n) = 0;
+  // Image n of a batch, from what its plan put out. Errors: what reading its ground truth throws;
+  // kIo.
+  virtual void add(const HostOutputs& outputs, const Batch& batch, int n) = 0;
   // Brings together on rank 0 what the ranks added. Collective.
   virtual void gather(comm::Communicator& communicator) = 0;
   // The following on rank 0, after gather.

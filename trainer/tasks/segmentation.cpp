@@ -29,9 +29,9 @@ class SegmentationEvaluator final : public Evaluator {
     for (const std::int64_t sample : spread_indices(dataset.size(), kImages)) shown_[sample] = {};
   }
 
-  void add(const models::Executable& plan, const Batch& batch, int n) override {
+  void add(const HostOutputs& outputs, const Batch& batch, int n) override {
     const std::int64_t sample = batch.sample_id[static_cast<std::size_t>(n)];
-    LabelImage predicted = read_label_map(plan, batch, n);
+    LabelImage predicted = read_label_map(outputs, batch, n);
     const LabelImage truth = dataset_.label_map(sample);
     const std::int64_t wrong = confusion_.add(truth.pixels, predicted.pixels);
     if (wrong >= 0) {

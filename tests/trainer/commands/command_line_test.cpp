@@ -88,6 +88,8 @@ TEST_F(CommandLine, MissingArgumentsAreUsage) {
   EXPECT_EQ(run("plan").code, 64);
   EXPECT_EQ(run("predict " + shapes_ + " a.png").code, 64);
   EXPECT_EQ(run("plan " + shapes_ + " --ranks zero").code, 64);
+  EXPECT_EQ(run("bench " + shapes_ + " --input --floor").code, 64);
+  EXPECT_EQ(run("bench " + shapes_ + " --trace").code, 64);
 }
 
 TEST_F(CommandLine, ConfigurationThatIsNotThereIs66) {

@@ -42,7 +42,7 @@ TEST(Doctor, ExaminesBuildMachineAndRanks) {
 // A machine with one GPU and a build that can use it.
 GpuView gpu_machine() {
   const comm::Gpu gpu{0, "NVIDIA H100 80GB HBM3", "aa", 90, std::int64_t{80} << 30};
-  return {{13000, "580.159.04", {gpu}, ""}, {13000, 91300, 22703}, true};
+  return {{13000, "580.159.04", {gpu}, ""}, {13000, 91300, 22703}};
 }
 std::int64_t half_free(const comm::Gpu& gpu) { return gpu.memory_bytes / 2; }
 

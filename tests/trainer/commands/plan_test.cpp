@@ -5,7 +5,10 @@
 #include <regex>
 
 #include "comm/error.h"
+#include "tests/goldens/golden_text.h"
 #include "tests/trainer/commands/command_fixture.h"
+#include "trainer/commands/plan_overlap.h"
+#include "trainer/network.h"
 
 namespace trainer {
 namespace {
@@ -64,6 +67,39 @@ TEST(Plan, ShowsEveryShapeBucketOverOneLayout) {
   EXPECT_THAT(text, HasSubstr("size 1 of 2: 64 x 96"));
   EXPECT_THAT(text, HasSubstr("size 2 of 2: 96 x 64"));
   EXPECT_THAT(text, HasSubstr("image[1x3x96x64]"));
+}
+
+// What each GPU of 1, 8 and 64 computes, keeps and sends when, without any of them.
+TEST(Plan, OfTheCocoPresetOnGpusIsTheGolden) {
+  for (const auto& [ranks, batch] : {std::pair{1, 16}, {8, 16}, {64, 128}}) {
+    const std::vector<std::string> overrides = {"data.size=[800,800]",
+                                                "train.batch=" + std::to_string(batch)};
+    const Config config =
+        load_config(RIDGELINE_SOURCE_DIR "/configs/retinanet_r50_fpn_coco.yaml", overrides).config;
+    goldens::expect_text("plans/retinanet_r50_cuda_ranks" + std::to_string(ranks) + ".txt",
+                         plan_text(config, {comm::DeviceKind::kCuda, ranks}));
+  }
+}
+
+TEST(Plan, ExchangesOverlapWithComputation) {
+  const Config config = small_config();
+  const auto model = configured_model(config, 4);
+  const models::Plan plan =
+      make_plan(*model, micro_batch_shape(config, config.data.size[0], 3), {.ranks = 4});
+  const std::vector<BucketOverlap> overlaps = overlaps_of(plan);
+  ASSERT_EQ(overlaps.size(), plan.layout->buckets.size());
+  ASSERT_GE(overlaps.size(), 3u);
+  for (std::size_t k = 0; k < overlaps.size(); ++k) {  // ready first, needed last
+    EXPECT_GE(overlaps[k].backward_left, 0) << k;
+    EXPECT_LE(overlaps[k].forward_done, 1) << k;
+    if (k == 0) continue;
+    EXPECT_LT(overlaps[k].backward_left, overlaps[k - 1].backward_left) << k;
+    EXPECT_LT(overlaps[k].forward_done, overlaps[k - 1].forward_done) << k;
+  }
+  EXPECT_GT(overlaps.front().backward_left, 0.3);
+  EXPECT_GT(overlaps.front().forward_done, 0.3);
+  EXPECT_EQ(overlaps.back().backward_left, 0);  // the step ends with the last gradient
+  EXPECT_THAT(text_of(1), HasSubstr("bucket 0: a rank sends 0 B twice"));
 }
 
 TEST(Plan, NeedsNoDevice) {

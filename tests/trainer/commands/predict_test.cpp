@@ -52,8 +52,8 @@ void save_fresh_weights(const Config& config, const fs::path& run, int num_class
   const std::int64_t counter = 1;
   Snapshot snapshot;
   snapshot.meta.step = 1;
-  snapshot.model =
-      model_arrays(network.layout(), network.storage().parameters, network.counters(), counter);
+  snapshot.model = model_arrays(network.layout(), network.storage().parameters.bytes(),
+                                network.counters(), counter);
   CheckpointStore(run, *communicator).save_final(snapshot);
 }
 

@@ -25,10 +25,10 @@ Copy copy_of(Batch& batch) {
   if (!batch.label_map.empty())
     map.assign(batch.label_map_values().begin(), batch.label_map_values().end());
   return {{image.begin(), image.end()},
-          batch.boxes,
-          batch.labels,
+          {batch.boxes.begin(), batch.boxes.end()},
+          {batch.labels.begin(), batch.labels.end()},
           map,
-          batch.sample_id,
+          {batch.sample_id.begin(), batch.sample_id.end()},
           batch.step,
           batch.micro_batch};
 }
@@ -172,6 +172,18 @@ TEST_F(ShapesLoader, BuffersAreReused) {
   std::set<const float*> buffers;
   for (int i = 0; i < 30; ++i) buffers.insert(loader->next()->image.data());
   EXPECT_EQ(buffers.size(), 3u);
+}
+
+TEST_F(ShapesLoader, AgainGivesTheSameMicroBatches) {
+  const auto set = open();
+  LoaderOptions o = options();
+  o.rank = 1;
+  o.num_ranks = 2;
+  const auto loader = Loader::train(*set, config_, o);
+  std::vector<Copy> copies;
+  for (int i = 0; i < 6; ++i) copies.push_back(copy_of(*loader->next()));  // three steps of two
+  const auto again = loader->again(1);
+  for (std::size_t i = 2; i < 6; ++i) EXPECT_EQ(copy_of(*again->next()), copies[i]) << i;
 }
 
 TEST_F(ShapesLoader, EvaluationShowsEveryImageOnceOnAnyRankCount) {

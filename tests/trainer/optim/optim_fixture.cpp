@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "comm/device_communicator.h"
 #include "tests/goldens/formula.h"
 
 namespace trainer::testing {
@@ -33,38 +34,41 @@ const std::vector<std::vector<std::vector<float>>>& gradient_pool() {
   return pool;
 }
 
-std::span<float> values_of(const ParameterStorage& storage, const models::ParameterSlot& slot) {
-  return storage.parameters.as<float>().subspan(static_cast<std::size_t>(slot.offset),
-                                                static_cast<std::size_t>(slot.size));
+std::span<float> values_of(const HostMirror& parameters, const models::ParameterSlot& slot) {
+  return parameters.as<float>().subspan(static_cast<std::size_t>(slot.offset),
+                                        static_cast<std::size_t>(slot.size));
 }
 
-void write_gradients(ParameterStorage& storage, int bucket, std::size_t index) {
+void write_gradients(comm::StreamView stream, ParameterStorage& storage, int bucket,
+                     std::size_t index) {
   const ParameterLayout& layout = *storage.layout;
   for (std::size_t s = 0; s < layout.slots.size(); ++s) {
     if (layout.slots[s].bucket != bucket) continue;
-    std::ranges::copy(gradient_pool()[index][s],
-                      storage.gradients.as<float>().begin() + layout.slots[s].offset);
+    const auto values = std::as_bytes(std::span(gradient_pool()[index][s]));
+    const auto at = static_cast<std::size_t>(layout.slots[s].offset) * sizeof(float);
+    comm::copy_bytes(stream, storage.gradients.bytes().subspan(at, values.size()), values);
   }
 }
 
-void fill(ParameterStorage& storage, const Snapshot* from) {
-  for (const models::ParameterSlot& slot : storage.layout->slots) {
+void fill(const ParameterLayout& layout, const HostMirror& parameters, const Snapshot* from) {
+  std::ranges::fill(parameters.bytes(), std::byte{0});
+  for (const models::ParameterSlot& slot : layout.slots) {
     const std::string& name = slot.parameter.name;
     const auto count = static_cast<std::size_t>(slot.size);
     std::ranges::copy(
         from ? from->parameters.at(name) : goldens::values(3, name, count, {0.0f, 1.0f}),
-        values_of(storage, slot).begin());
+        values_of(parameters, slot).begin());
   }
 }
 
-void expect_padding_zero(const ParameterStorage& storage) {
-  std::vector<bool> used(storage.parameters.as<float>().size(), false);
-  for (const models::ParameterSlot& slot : storage.layout->slots) {
+void expect_padding_zero(const ParameterLayout& layout, std::span<const float> parameters) {
+  std::vector<bool> used(parameters.size(), false);
+  for (const models::ParameterSlot& slot : layout.slots) {
     std::fill_n(used.begin() + slot.offset, slot.size, true);
   }
   std::size_t num_changed = 0;
   for (std::size_t i = 0; i < used.size(); ++i) {
-    num_changed += !used[i] && storage.parameters.as<float>()[i] != 0.0f;
+    num_changed += !used[i] && parameters[i] != 0.0f;
   }
   EXPECT_EQ(num_changed, 0u) << "padding";
 }
@@ -75,25 +79,34 @@ void load(ShardedOptimizer& optimizer, const Snapshot& from) {
     const std::vector<float>& whole = from.states.at(state + "/" + tensor);
     std::copy_n(whole.begin() + begin, piece.size(), piece.begin());
   });
+  optimizer.store_states();
 }
 
 // One rank of train(); what it holds at the end goes into `result`, guarded by `mutex`.
 class Rank {
  public:
-  Rank(comm::Communicator& communicator, const OptimizerSetup& setup)
+  Rank(comm::Communicator& communicator, const OptimizerSetup& setup, comm::Device device)
       : communicator_(communicator),
-        stream_(comm::Device{}),
+        stream_(device),
+        bulk_(device.kind == comm::DeviceKind::kCpu
+                  ? nullptr
+                  : comm::device_communicator(communicator, stream_, {.share_gpu = true})),
         storage_(std::make_shared<const ParameterLayout>(make_parameter_layout(
                      awkward_parameters(), untrained_parameters(), communicator.size())),
-                 comm::Device{}),
-        optimizer_(storage_, communicator, stream_, setup) {}
+                 device),
+        parameters_(storage_.parameters),
+        optimizer_(storage_, bulk_ ? *bulk_ : communicator, stream_, setup) {}
 
   void run(const Steps& steps, const Snapshot* from) {
-    fill(storage_, from);
+    fill(*storage_.layout, parameters_, from);
+    parameters_.store(stream_);
     from ? load(optimizer_, *from) : optimizer_.start_ema();
     for (std::int64_t s = steps.begin; s < steps.end; ++s) one_step(s, s + 1 == steps.end);
     optimizer_.finish();
-    expect_padding_zero(storage_);
+    parameters_.fetch(stream_);
+    stream_.view().synchronize();
+    EXPECT_FALSE(optimizer_.non_finite());
+    expect_padding_zero(*storage_.layout, parameters_.as<float>());
   }
 
   void collect(Snapshot& result, std::mutex& mutex) {
@@ -102,7 +115,7 @@ class Rank {
     const std::lock_guard lock(mutex);
     Tensors parameters;
     for (const models::ParameterSlot& slot : storage_.layout->slots) {
-      const auto values = values_of(storage_, slot);
+      const auto values = values_of(parameters_, slot);
       parameters[slot.parameter.name].assign(values.begin(), values.end());
     }
     if (result.parameters.empty()) {
@@ -129,7 +142,8 @@ class Rank {
     optimizer_.begin_step({step, 0.01 * factor, factor, 1.0 - 0.1 * step, last});
     for (std::int64_t i = mine.begin; i < mine.end; ++i) {
       for (int k = 0; k < num_buckets; ++k) {
-        write_gradients(storage_, k, static_cast<std::size_t>((i + 5 * step) % kNumGradients));
+        write_gradients(stream_, storage_, k,
+                        static_cast<std::size_t>((i + 5 * step) % kNumGradients));
         optimizer_.bucket_ready(k);
       }
       optimizer_.progress();
@@ -141,10 +155,13 @@ class Rank {
   Tensors gather_average() {
     Tensors averaged;
     if (!optimizer_.has_ema()) return averaged;
-    comm::Buffer whole(comm::Device{}, storage_.parameters.size_bytes());
+    comm::Buffer whole(storage_.parameters.device(), storage_.parameters.size_bytes());
+    const HostMirror host(whole);
     optimizer_.gather_ema(whole);
+    host.fetch(stream_);
+    stream_.view().synchronize();
     for (const models::ParameterSlot& slot : storage_.layout->slots) {
-      const float* begin = whole.as<float>().data() + slot.offset;
+      const float* begin = host.as<float>().data() + slot.offset;
       averaged[slot.parameter.name].assign(begin, begin + slot.size);
     }
     return averaged;
@@ -167,7 +184,9 @@ class Rank {
 
   comm::Communicator& communicator_;
   comm::Stream stream_;
+  std::unique_ptr<comm::Communicator> bulk_;
   ParameterStorage storage_;
+  HostMirror parameters_;
   ShardedOptimizer optimizer_;
 };
 
@@ -196,12 +215,13 @@ std::vector<Parameter> untrained_parameters() {
           parameter("stem.running_var", 3, ParameterKind::kStatistic)};
 }
 
-Snapshot train(const OptimizerSetup& setup, int num_ranks, Steps steps, const Snapshot* from) {
+Snapshot train(const OptimizerSetup& setup, int num_ranks, Steps steps, const Snapshot* from,
+               comm::Device device) {
   gradient_pool();
   Snapshot result;
   std::mutex mutex;
   comm::run_local(num_ranks, [&](comm::Communicator& communicator) {
-    Rank rank(communicator, setup);
+    Rank rank(communicator, setup, device);
     rank.run(steps, from);
     rank.collect(result, mutex);
     communicator.barrier();
@@ -276,7 +296,7 @@ SoloOptimizer::SoloOptimizer(const OptimizerSetup& setup, const Tensors& weights
 }
 
 std::span<float> SoloOptimizer::weights(const std::string& name) {
-  return values_of(storage_, storage_.layout->slot(name));
+  return values_of(HostMirror(storage_.parameters), storage_.layout->slot(name));
 }
 
 void SoloOptimizer::step(const Tensors& gradients, StepValues values) {

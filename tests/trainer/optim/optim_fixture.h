@@ -33,10 +33,11 @@ struct Steps {
 };
 
 // Updates [begin, end) with random gradients that depend on the step and the micro-batch alone, on
-// `num_ranks` threads. `from`: where to continue; null: fresh. Fails the test where padding or a
-// frozen tensor changed, ranks hold different parameters or states do not cover the tensors once.
+// `num_ranks` threads, which share the device. `from`: where to continue; null: fresh. Fails the
+// test where padding or a frozen tensor changed, ranks hold different parameters or states do not
+// cover the tensors once.
 Snapshot train(const OptimizerSetup& setup, int num_ranks, Steps steps = {},
-               const Snapshot* from = nullptr);
+               const Snapshot* from = nullptr, comm::Device device = {});
 
 void expect_same_bits(const Tensors& a, const Tensors& b, const std::string& what);
 void expect_same_bits(const Snapshot& a, const Snapshot& b, const std::string& what);

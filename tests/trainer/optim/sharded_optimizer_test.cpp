@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "comm/gpu.h"
 #include "tests/trainer/optim/optim_fixture.h"
 
 namespace trainer::testing {
@@ -95,6 +96,20 @@ TEST_P(ShardedOptimizerRanks, StateMovesToAnotherNumberOfRanks) {
   const Snapshot whole = train(setup, 2);
   const Snapshot half = train(setup, 3, {0, 3});
   expect_same_bits(whole, train(setup, 4, {3, 6}, &half), "3 ranks, then 4");
+}
+
+// On the software GPU, which rounds as CPUs do, these are a CPU's bits.
+TEST_P(ShardedOptimizerRanks, SameBitsOnAGpu) {
+  const comm::GpuSurvey survey = comm::survey_gpus();
+  if (comm::gpu_libraries().runtime == 0) GTEST_SKIP() << "this program has no CUDA";
+  if (survey.gpus.empty()) GTEST_SKIP() << survey.problem;
+  const comm::Device gpu{comm::DeviceKind::kCuda, 0};
+  const OptimizerSetup setup = setup_of(GetParam(), 4);
+  const Snapshot alone = train(setup, 1, {}, nullptr, gpu);
+  if (survey.driver_release == "software") expect_same_bits(train(setup, 1), alone, "CPU and GPU");
+  expect_same_bits(alone, train(setup, 3, {}, nullptr, gpu), "3 ranks");
+  const Snapshot half = train(setup, 2, {0, 3}, nullptr, gpu);
+  expect_same_bits(alone, train(setup, 1, {3, 6}, &half, gpu), "2 ranks, then 1");
 }
 
 INSTANTIATE_TEST_SUITE_P(Rules, ShardedOptimizerRanks, ::testing::ValuesIn(cases()),

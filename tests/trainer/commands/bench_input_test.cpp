@@ -1,0 +1,54 @@
+#include "trainer/commands/bench_input.h"
+
+#include <gmock/gmock.h>
+
+#include "comm/communicator_local.h"
+#include "tests/trainer/commands/command_fixture.h"
+
+namespace trainer {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(BenchInput, CountsTheImagesOfAllRanks) {
+  const Config config = small_config({"train.batch=4", "runtime.threads=1"});
+  comm::run_local(2, [&](comm::Communicator& communicator) {
+    comm::Progress progress;
+    const InputSpeed speed = run_input_bench(config, 3, communicator, progress);
+    EXPECT_EQ(speed.batch, 4);
+    EXPECT_EQ(speed.ranks, 2);
+    EXPECT_EQ(speed.threads, 1);
+    EXPECT_EQ(speed.steps, 3);
+    EXPECT_GT(speed.images_per_second, 0);
+    EXPECT_GT(speed.images_per_core_second, 0);
+  });
+}
+
+TEST(BenchInput, DecodesWithItsOwnThreads) {
+  const auto communicator = comm::single_communicator();
+  comm::Progress progress;
+  const Config config = small_config({"train.batch=2", "runtime.loader_threads=3"});
+  EXPECT_EQ(run_input_bench(config, 1, *communicator, progress).threads, 3);
+}
+
+TEST(BenchInput, TextAndJsonSayTheSame) {
+  const InputSpeed speed{"name", 8, 1, 2, 5, 120.5, 70.25};
+  const rapidjson::Document json = parse_json(input_json(speed));
+  EXPECT_EQ(json["images_per_second"].GetDouble(), 120.5);
+  EXPECT_EQ(json["images_per_core_second"].GetDouble(), 70.25);
+  EXPECT_EQ(json["threads"].GetInt(), 2);
+  EXPECT_THAT(input_text(speed), HasSubstr("5 steps of 8 images, 1 rank x 2 threads"));
+  EXPECT_THAT(input_text(speed), HasSubstr("120.5 images/s"));
+}
+
+TEST(BenchInput, NeedsTheData) {
+  const auto communicator = comm::single_communicator();
+  comm::Progress progress;
+  Config config = small_config();
+  config.data.format = DataFormat::kCoco;
+  config.data.splits["train"] = {.images = "absent", .annotations = "absent.json"};
+  EXPECT_THROW(run_input_bench(config, 1, *communicator, progress), comm::Error);
+}
+
+}  // namespace
+}  // namespace trainer

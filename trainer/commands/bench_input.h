@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+
+#include "comm/communicator.h"
+#include "comm/progress.h"
+#include "trainer/config/config.h"
+
+namespace trainer {
+
+// Speed of the input pipeline alone: read, decode, resize, flip, normalise.
+struct InputSpeed {
+  std::string name;
+  int batch = 0, ranks = 1, threads = 1;  // threads that decode, a rank
+  int steps = 0;
+  double images_per_second = 0;       // of all ranks
+  double images_per_core_second = 0;  // images over seconds of processor time
+};
+
+// Reads the training split as `steps` steps of training would, after a few that do not count; no
+// model is built. Collective. Errors: those of opening and reading the data (65, 66, 78).
+InputSpeed run_input_bench(const Config& config, int steps, comm::Communicator& communicator,
+                           comm::Progress& progress);
+
+std::string input_text(const InputSpeed& speed);
+std::string input_json(const InputSpeed& speed);
+
+}  // namespace trainer
