@@ -63,18 +63,24 @@ expect_end() {
   ((SECONDS - begin <= $2)) || fail "took $((SECONDS - begin)) s"
 }
 
+# A host that cannot be reached, or where nothing can be started; and too few places.
+expect_code 69 launch/run --hosts 10.99.7.1,10.99.7.3 -np 2 --binary "$FAULT_PROGRAM" 1 1000 none 0
+expect_text "error: no ranks on 10.99.7.1,10.99.7.3"
+expect_code 64 launch/run --hosts 10.99.7.1:1 -np 2 --binary "$FAULT_PROGRAM" 1 1000 none 0
+expect_text "room for 1 ranks"
+
 # A request while the job starts is kept until the ranks can hear it.
 "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 60000 none 0 >"$scratch/log" 2>&1 &
 job=$!
-until grep -q 'as root' "$scratch/log"; do sleep 0.01; done
+until ip netns pids "$lab-a" | xargs -r ps -o comm= -p | grep -q mpirun; do sleep 0.01; done
 kill -TERM "$job"
 expect_end 75 20
 
 # start: a long job in the background. Sets `job`.
 start() {
+  : >"$scratch/log"  # the job before this one was running, too
   "${on_two_hosts[@]}" -np 2 --binary "$FAULT_PROGRAM" 100000 60000 none 0 >"$scratch/log" 2>&1 &
   job=$!
-  : >>"$scratch/log"
   for _ in {1..300}; do
     ! grep -q '^running$' "$scratch/log" || return 0
     sleep 0.1
