@@ -38,6 +38,7 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
   optimizer_->finish();
   counter_ = step;
   Snapshot snapshot;
+  snapshot.kept = !stream_->view().on_cpu();
   snapshot.meta.step = step;
   snapshot.meta.epoch = static_cast<std::int64_t>(loader_->sampler().epochs_of_steps(step));
   snapshot.meta.best = best;
@@ -80,6 +81,7 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
 void TrainingRun::save(std::int64_t step, bool best, bool final) {
   progress_.publish(comm::Phase::kCheckpoint, step);
   if (last_saved_ != step) {
+    store_->finish();  // of a save in flight, which may still read what the snapshot overwrites
     const Snapshot now = snapshot(step, best);
     if (final) {
       store_->save_final(now);

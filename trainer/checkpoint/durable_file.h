@@ -39,7 +39,8 @@ struct FileDigest {
   std::string digest;
 };
 
-// Read in pieces. Errors: as read_whole.
-FileDigest digest_file(const std::filesystem::path& file);
+// Read in pieces; `from_disk`: past the page cache where the file system can, so that what is read
+// is what was written, not what is remembered. Errors: as read_whole.
+FileDigest digest_file(const std::filesystem::path& file, bool from_disk);
 
 }  // namespace trainer

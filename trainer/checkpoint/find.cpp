@@ -52,7 +52,7 @@ Checkpoint open_verified(const fs::path& folder, const std::string& rank0_digest
     const auto size = static_cast<std::size_t>(comm.size());
     for (std::size_t i = static_cast<std::size_t>(comm.rank()); i < manifest->files.size();
          i += size)
-      verify_file(folder, manifest->files[i]);
+      verify_file(folder, manifest->files[i], /*from_disk=*/false);
   });
   std::optional<Checkpoint> checkpoint;
   run_agreed(comm, [&] { checkpoint.emplace(folder, std::move(*manifest)); });

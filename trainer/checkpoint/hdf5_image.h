@@ -11,19 +11,22 @@
 
 namespace trainer {
 
-// Bytes of an HDF5 file that exists in memory only.
+// Bytes of an HDF5 file that exists in memory only. Move-only.
 class ImageBytes {
  public:
   ImageBytes() = default;
-  ImageBytes(std::byte* malloced, std::size_t size) : data_(malloced), size_(size) {}
+  ImageBytes(std::byte* malloced, std::size_t size, std::size_t capacity)
+      : data_(malloced), size_(size), capacity_(capacity) {}
   std::span<const std::byte> bytes() const { return {data_.get(), size_}; }
+  std::size_t capacity() const { return capacity_; }
+  std::byte* release() { return data_.release(); }  // the caller frees it
 
  private:
   struct Free {
     void operator()(std::byte* p) const { std::free(p); }
   };
   std::unique_ptr<std::byte, Free> data_;
-  std::size_t size_ = 0;
+  std::size_t size_ = 0, capacity_ = 0;
 };
 
 // Builds an HDF5 file in memory (core driver without backing store, EARLIEST bounds: images of
@@ -32,8 +35,9 @@ class ImageBytes {
 // involved.
 class ImageWriter {
  public:
-  // `payload_bytes` of all datasets together: room is made once, growth would copy.
-  explicit ImageWriter(std::size_t payload_bytes);
+  // `payload_bytes` of all datasets together: room is made once, growth would copy. `spare`: of a
+  // file that is needed no more; its memory is written anew if it is large enough.
+  explicit ImageWriter(std::size_t payload_bytes, ImageBytes spare = {});
   ~ImageWriter();
   ImageWriter(const ImageWriter&) = delete;
   ImageWriter& operator=(const ImageWriter&) = delete;

@@ -47,16 +47,26 @@ Hdf5Memory::~Hdf5Memory() {
   if (owned_) std::free(block_);
 }
 
-hid_t Hdf5Memory::properties_for_writing(std::size_t capacity) {
-  // Huge pages: with small ones the 67,000 page faults of 270 MB were half of a snapshot's 200 ms.
+// Huge pages: with small ones the 67,000 page faults of 270 MB were half of a snapshot's 200 ms.
+void Hdf5Memory::allocate(std::size_t capacity) {
   constexpr std::size_t kHugePage = std::size_t{2} << 20;
   capacity = (capacity + kHugePage - 1) / kHugePage * kHugePage;
   block_ = static_cast<std::byte*>(std::aligned_alloc(kHugePage, capacity));
   if (block_ == nullptr)
     comm::fail(comm::ExitCode::kSystemLimit, "no memory for a checkpoint of {} bytes", capacity);
   ::madvise(block_, capacity, MADV_HUGEPAGE);  // a hint
-  owned_ = true;
   capacity_ = capacity;
+}
+
+hid_t Hdf5Memory::properties_for_writing(std::size_t capacity, ImageBytes spare) {
+  if (spare.capacity() >= capacity) {
+    capacity_ = spare.capacity();
+    block_ = spare.release();
+  } else {
+    spare = {};  // before more is allocated
+    allocate(capacity);
+  }
+  owned_ = true;
   Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, kBug, "create", "file properties");
   // An increment of one byte makes the file end where its last byte is.
   check_hdf5(H5Pset_fapl_core(access.get(), 1, false), kBug, "select", "the core driver");
@@ -80,11 +90,11 @@ hid_t Hdf5Memory::properties_for_reading(std::span<const std::byte> image) {
   return access.release();
 }
 
-std::byte* Hdf5Memory::take(std::size_t size) {
+ImageBytes Hdf5Memory::take(std::size_t size) {
   REQUIRE(owned_ && size <= capacity_, "image of {} bytes in {}", size, capacity_);
   if (size > used_) std::memset(block_ + used_, 0, size - used_);
   owned_ = false;
-  return block_;
+  return {block_, size, capacity_};
 }
 
 void* Hdf5Memory::on_malloc(std::size_t, H5FD_file_image_op_t, void* self) {

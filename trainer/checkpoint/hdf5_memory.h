@@ -6,6 +6,8 @@
 #include <span>
 #include <string>
 
+#include "trainer/checkpoint/hdf5_image.h"
+
 namespace trainer {
 
 // Memory behind an HDF5 file that lives in memory. HDF5's core driver calls back into it for every
@@ -19,14 +21,16 @@ class Hdf5Memory {
   Hdf5Memory(const Hdf5Memory&) = delete;
   Hdf5Memory& operator=(const Hdf5Memory&) = delete;
 
-  // File access properties for a new file with room for `capacity` bytes.
-  hid_t properties_for_writing(std::size_t capacity);
+  // File access properties for a new file with room for `capacity` bytes, in the memory of `spare`
+  // if that is enough.
+  hid_t properties_for_writing(std::size_t capacity, ImageBytes spare);
   // The same for an existing file. REQUIRES: `image` outlives the file.
   hid_t properties_for_reading(std::span<const std::byte> image);
-  // The block, zero-filled up to `size`; the caller frees it.
-  std::byte* take(std::size_t size);
+  // The block, zero-filled up to `size`.
+  ImageBytes take(std::size_t size);
 
  private:
+  void allocate(std::size_t capacity);
   static void* on_malloc(std::size_t size, H5FD_file_image_op_t op, void* self);
   static void* on_memcpy(void* to, const void* from, std::size_t size, H5FD_file_image_op_t op,
                          void* self);

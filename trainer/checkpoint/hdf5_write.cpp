@@ -42,11 +42,12 @@ struct ImageWriter::State {
   Hdf5Handle dataset_properties;
   Hdf5Handle file;
 
-  explicit State(std::size_t capacity)
+  State(std::size_t capacity, ImageBytes spare)
       : link_properties(H5Pcreate(H5P_LINK_CREATE), H5Pclose, kBug, "create", "link properties"),
         dataset_properties(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, kBug, "create",
                            "dataset properties"),
-        file(create(memory, capacity), H5Fclose, kBug, "create", "the file image") {
+        file(create(memory, capacity, std::move(spare)), H5Fclose, kBug, "create",
+             "the file image") {
     check_hdf5(H5Pset_create_intermediate_group(link_properties.get(), 1), kBug, "set",
                "link properties");
     // No time stamps and no fill values: equal state gives equal bytes.
@@ -56,9 +57,9 @@ struct ImageWriter::State {
                "dataset properties");
   }
 
-  static hid_t create(Hdf5Memory& memory, std::size_t capacity) {
-    Hdf5Handle access(memory.properties_for_writing(capacity), H5Pclose, kBug, "create",
-                      "file properties");
+  static hid_t create(Hdf5Memory& memory, std::size_t capacity, ImageBytes spare) {
+    Hdf5Handle access(memory.properties_for_writing(capacity, std::move(spare)), H5Pclose, kBug,
+                      "create", "file properties");
     const hid_t file =
         H5Fcreate(unique_image_name().c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
     if (file >= 0) access.close();
@@ -66,10 +67,10 @@ struct ImageWriter::State {
   }
 };
 
-ImageWriter::ImageWriter(std::size_t payload_bytes) {
+ImageWriter::ImageWriter(std::size_t payload_bytes, ImageBytes spare) {
   prepare_hdf5();
   constexpr std::size_t kMetadataBytes = std::size_t{1} << 20;  // more is made when it runs out
-  state_ = std::make_unique<State>(payload_bytes + kMetadataBytes);
+  state_ = std::make_unique<State>(payload_bytes + kMetadataBytes, std::move(spare));
 }
 
 ImageWriter::~ImageWriter() = default;
@@ -98,7 +99,7 @@ ImageBytes ImageWriter::finish() {
   state_->dataset_properties.close();
   state_->link_properties.close();
   state_->file.close();
-  ImageBytes image(state_->memory.take(size), size);
+  ImageBytes image = state_->memory.take(size);
   state_.reset();
   return image;
 }

@@ -64,8 +64,9 @@ std::vector<FileEntry> decode_files(std::string_view text);
 // Names inside a checkpoint: one or more of [A-Za-z0-9._-], not "." or "..".
 bool is_plain_name(std::string_view name);
 
-// Compares a file with its entry. Errors: kCheckpointRefused saying what differs.
-void verify_file(const std::filesystem::path& folder, const FileEntry& entry);
+// Compares a file, read as digest_file does, with its entry. Errors: kCheckpointRefused saying what
+// differs.
+void verify_file(const std::filesystem::path& folder, const FileEntry& entry, bool from_disk);
 // The bytes, verified. Errors: as above.
 std::vector<std::byte> read_verified(const std::filesystem::path& folder, const FileEntry& entry);
 

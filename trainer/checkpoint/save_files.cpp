@@ -24,10 +24,11 @@ void require_plain(const std::string& name) {
   REQUIRE(is_plain_name(name), "{} cannot be a name in a checkpoint", quote_text(name));
 }
 
-PendingFile build_tensors(const char* name, const std::vector<NamedArray>& arrays) {
+PendingFile build_tensors(const char* name, const std::vector<NamedArray>& arrays,
+                          ImageBytes spare) {
   std::size_t num_bytes = 0;
   for (const NamedArray& array : arrays) num_bytes += array.bytes.size();
-  ImageWriter writer(num_bytes);
+  ImageWriter writer(num_bytes, std::move(spare));
   PendingFile file;
   file.entry.name = name;
   for (const NamedArray& array : arrays) {
@@ -39,10 +40,11 @@ PendingFile build_tensors(const char* name, const std::vector<NamedArray>& array
   return file;
 }
 
-PendingFile build_pieces(const std::string& name, const std::vector<StatePiece>& pieces) {
+PendingFile build_pieces(const std::string& name, const std::vector<StatePiece>& pieces,
+                         ImageBytes spare) {
   std::size_t num_bytes = 0;
   for (const StatePiece& piece : pieces) num_bytes += piece.values.size_bytes();
-  ImageWriter writer(num_bytes);
+  ImageWriter writer(num_bytes, std::move(spare));
   PendingFile file;
   file.entry.name = name;
   for (const StatePiece& piece : pieces) {
@@ -74,28 +76,35 @@ void wait_until_visible(const fs::path& folder, const std::atomic<bool>& cancell
 
 }  // namespace
 
-std::vector<PendingFile> build_images(const Snapshot& snapshot, int rank, int size) {
+std::vector<PendingFile> build_images(const Snapshot& snapshot, int rank, int size,
+                                      std::vector<ImageBytes> spare) {
   std::vector<PendingFile> files;
+  spare.resize(3);
   if (rank == 0) {
-    files.push_back(build_tensors(kModelName, snapshot.model));
-    if (!snapshot.ema.empty()) files.push_back(build_tensors(kEmaName, snapshot.ema));
+    files.push_back(build_tensors(kModelName, snapshot.model, std::move(spare[0])));
+    if (!snapshot.ema.empty())
+      files.push_back(build_tensors(kEmaName, snapshot.ema, std::move(spare[1])));
   }
-  files.push_back(build_pieces(optimizer_file_name(rank, size), snapshot.optimizer));
+  ImageBytes& last = spare[files.size()];
+  files.push_back(
+      build_pieces(optimizer_file_name(rank, size), snapshot.optimizer, std::move(last)));
   return files;
 }
 
-WriteResult write_files(const fs::path& folder, std::vector<PendingFile> files,
+WriteResult write_files(const fs::path& folder,
+                        const std::function<std::vector<PendingFile>()>& build,
                         const std::atomic<bool>& cancelled) {
   WriteResult result;
   try {
+    std::vector<PendingFile> files = build();
     wait_until_visible(folder, cancelled);
     for (PendingFile& file : files) {
       if (cancelled) break;
       file.entry.num_bytes = file.image.bytes().size();
       file.entry.digest = digest_of(file.image.bytes());
       write_durably(folder / file.entry.name, file.image.bytes());
-      file.image = {};
-      verify_file(folder, file.entry);
+      verify_file(folder, file.entry, /*from_disk=*/true);
+      result.spare.push_back(std::move(file.image));
       result.files.push_back(std::move(file.entry));
     }
   } catch (const std::exception& error) {

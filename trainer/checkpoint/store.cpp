@@ -64,6 +64,7 @@ struct CheckpointStore::State {
   bool final = false;  // no later save can make up for a failure
   std::optional<std::int64_t> committed;
   std::atomic<bool> cancelled{false};  // the store is being destroyed
+  std::vector<ImageBytes> spare;       // memory of the last save, while none is in flight
   std::optional<SaveInFlight> flight;
 
   void notify(const std::string& text) const {
@@ -79,8 +80,14 @@ struct CheckpointStore::State {
 
 // REQUIRES: no save in flight.
 void CheckpointStore::State::start(const Snapshot& snapshot) {
-  auto files = std::make_shared<std::vector<PendingFile>>();
-  run_agreed(comm, [&] { *files = build_images(snapshot, comm.rank(), comm.size()); });
+  std::function<std::vector<PendingFile>()> build = [this, snapshot] {
+    return build_images(snapshot, comm.rank(), comm.size(), std::move(spare));
+  };
+  if (!snapshot.kept) {  // now: the next step overwrites it
+    auto files = std::make_shared<std::vector<PendingFile>>();
+    run_agreed(comm, [&] { *files = build(); });
+    build = [files] { return std::move(*files); };
+  }
   const std::string name = from_rank0(comm, temporary_name(snapshot.meta.step));
   flight.emplace();
   flight->meta = snapshot.meta;
@@ -98,14 +105,14 @@ void CheckpointStore::State::start(const Snapshot& snapshot) {
     drop(error.what());
     return;
   }
-  flight->writing = in_background([this, folder = flight->temporary, files] {
-    return write_files(folder, std::move(*files), cancelled);
-  });
+  flight->writing = in_background(
+      [this, folder = flight->temporary, build] { return write_files(folder, build, cancelled); });
 }
 
 // Every rank's files on every rank; rank 0 goes on to commit.
 void CheckpointStore::State::agree_on_files() {
   WriteResult mine = flight->writing.get();
+  spare = std::move(mine.spare);
   flight->agreed = true;
   const std::vector<std::string> reports =
       comm.all_gather(mine.problem + kSeparator + encode_files(mine.files));

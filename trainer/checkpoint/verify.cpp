@@ -26,11 +26,11 @@ void compare(const fs::path& file, const FileEntry& entry, std::uint64_t num_byt
 
 }  // namespace
 
-void verify_file(const fs::path& folder, const FileEntry& entry) {
+void verify_file(const fs::path& folder, const FileEntry& entry, bool from_disk) {
   const fs::path file = folder / entry.name;
   FileDigest found;
   try {
-    found = digest_file(file);
+    found = digest_file(file, from_disk);
   } catch (const comm::Error& error) {
     refuse(file, error.what());
   }

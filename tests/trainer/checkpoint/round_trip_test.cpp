@@ -118,6 +118,30 @@ TEST(RoundTrip, SameStateSameBytes) {
             read_text(b.path() / "checkpoints/step-00000009/model.h5"));
 }
 
+// Built in the memory of former saves of other sizes, and in the background: nothing is left of them.
+TEST(RoundTrip, ReusedMemorySameBytes) {
+  const TestFolder reused;
+  const TestFolder fresh;
+  constexpr std::int64_t kLargest[] = {300, 90000, 90000, 300};
+  comm::run_local(2, [&](comm::Communicator& comm) {
+    CheckpointStore store(reused, comm);
+    for (std::int64_t step = 1; step <= 4; ++step) {
+      const TestState state(step, kLargest[step - 1]);
+      Snapshot snapshot = state.snapshot(comm.rank(), comm.size(), /*with_ema=*/true);
+      snapshot.kept = step != 2;
+      store.save_async(snapshot);
+      store.finish();
+    }
+    const TestState last(4);
+    CheckpointStore(fresh, comm).save_final(last.snapshot(comm.rank(), comm.size(), true));
+  });
+  TestState(4).expect_equal(*newest(reused));
+  for (const char* name : {kModelName, kEmaName}) {
+    const std::string file = std::string("checkpoints/step-00000004/") + name;
+    EXPECT_EQ(read_text(reused.path() / file), read_text(fresh.path() / file));
+  }
+}
+
 TEST(RoundTrip, BigTensorAndManyTensors) {
   std::vector<float> values(5'000'011);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) * 0.5f;
