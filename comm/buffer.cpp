@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -16,15 +17,22 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kHugeFrom = std::size_t{4} << 20;
 
 std::atomic<std::int64_t> g_allocations{0};
-std::atomic<std::int64_t> g_bytes{0};
-std::atomic<std::int64_t> g_peak_bytes{0};
 
-void count_allocation(std::size_t size_bytes) {
+// Of one kind of memory.
+struct Use {
+  std::atomic<std::int64_t> bytes{0}, peak_bytes{0};
+};
+std::array<Use, 2> g_use;
+
+Use& use_of(DeviceKind kind) { return g_use[kind == DeviceKind::kCpu ? 0 : 1]; }
+
+void count_allocation(DeviceKind kind, std::size_t size_bytes) {
   g_allocations.fetch_add(1, std::memory_order_relaxed);
+  Use& use = use_of(kind);
   const auto size = static_cast<std::int64_t>(size_bytes);
-  const std::int64_t now = g_bytes.fetch_add(size, std::memory_order_relaxed) + size;
-  std::int64_t peak = g_peak_bytes.load(std::memory_order_relaxed);
-  while (now > peak && !g_peak_bytes.compare_exchange_weak(peak, now)) {
+  const std::int64_t now = use.bytes.fetch_add(size, std::memory_order_relaxed) + size;
+  std::int64_t peak = use.peak_bytes.load(std::memory_order_relaxed);
+  while (now > peak && !use.peak_bytes.compare_exchange_weak(peak, now)) {
   }
 }
 
@@ -64,7 +72,7 @@ Buffer::Buffer(Device device, std::size_t size_bytes, Fill fill)
       stream.view().synchronize();
     }
   }
-  count_allocation(size_bytes);
+  count_allocation(device.kind, size_bytes);
 }
 
 Buffer Buffer::for_transfer(Device device, std::size_t size_bytes) {
@@ -73,7 +81,7 @@ Buffer Buffer::for_transfer(Device device, std::size_t size_bytes) {
   buffer.data_ = static_cast<std::byte*>(cuda::allocate_host(device.index, size_bytes));
   buffer.size_bytes_ = size_bytes;
   buffer.page_locked_ = true;
-  count_allocation(size_bytes);
+  count_allocation(DeviceKind::kCpu, size_bytes);
   return buffer;
 }
 
@@ -93,7 +101,8 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
-  g_bytes.fetch_sub(static_cast<std::int64_t>(size_bytes_), std::memory_order_relaxed);
+  use_of(device_.kind)
+      .bytes.fetch_sub(static_cast<std::int64_t>(size_bytes_), std::memory_order_relaxed);
   if (page_locked_)
     cuda::release_host(data_);
   else if (device_.kind == DeviceKind::kCpu)
@@ -103,8 +112,8 @@ Buffer::~Buffer() {
 }
 
 std::int64_t allocation_count() { return g_allocations.load(std::memory_order_relaxed); }
-std::int64_t allocated_bytes() { return g_bytes.load(std::memory_order_relaxed); }
-std::int64_t peak_allocated_bytes() { return g_peak_bytes.load(std::memory_order_relaxed); }
+std::int64_t allocated_bytes(DeviceKind kind) { return use_of(kind).bytes; }
+std::int64_t peak_allocated_bytes(DeviceKind kind) { return use_of(kind).peak_bytes; }
 
 void copy_bytes(StreamView stream, std::span<std::byte> to, std::span<const std::byte> from) {
   REQUIRE(to.size() == from.size(), "{} bytes into {}", from.size(), to.size());

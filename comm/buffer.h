@@ -57,8 +57,8 @@ class Buffer {
 // Counters over all buffers of the process, for the proof that a step allocates nothing and for the
 // memory figure of the log.
 std::int64_t allocation_count();
-std::int64_t allocated_bytes();
-std::int64_t peak_allocated_bytes();
+std::int64_t allocated_bytes(DeviceKind kind);
+std::int64_t peak_allocated_bytes(DeviceKind kind);
 
 // Copies in the order of `stream`, between host and device or within either.
 // REQUIRES: equal sizes. ASYNC on CUDA: both spans stay alive until the stream has passed; the host

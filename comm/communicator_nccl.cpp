@@ -18,8 +18,9 @@ class NcclRequest final : public Request {
       : nccl_(nccl), compute_(compute), verb_(std::move(verb)) {}
 
   bool test() override {
-    nccl_.require_alive();
-    return verb_->done.done();
+    const bool done = verb_->done.done();
+    nccl_.require_alive();  // afterwards: an abort ends verbs, too
+    return done;
   }
   void wait() override {
     nccl_.require_alive();
@@ -32,6 +33,22 @@ class NcclRequest final : public Request {
   std::shared_ptr<NcclVerb> verb_;
 };
 
+// Calls that NCCL starts together. An exception leaves no group open.
+class Group {
+ public:
+  Group() { CHECK_NCCL(ncclGroupStart()); }
+  ~Group() {
+    if (open_) ncclGroupEnd();
+  }
+  void end() {
+    open_ = false;
+    CHECK_NCCL(ncclGroupEnd());
+  }
+
+ private:
+  bool open_ = true;
+};
+
 class NcclCommunicator final : public ControlledCommunicator {
  public:
   template <typename Control>  // a reference or an owner
@@ -39,7 +56,7 @@ class NcclCommunicator final : public ControlledCommunicator {
       : ControlledCommunicator(std::forward<Control>(control)),
         options_(options),
         stream_(options.compute.device()),
-        nccl_(options.step_deadline) {
+        nccl_(options.compute.device(), options.step_deadline) {
     REQUIRE(!options.compute.on_cpu(), "NCCL on a CPU stream");
     CHECK_CUDA(cudaSetDevice(options.compute.device().index));
     nccl_.join(this->control(), options.init_deadline);
@@ -62,12 +79,12 @@ class NcclCommunicator final : public ControlledCommunicator {
                                     std::span<const Message> receives, int tag) override {
     REQUIRE(tag >= 0, "tag {}", tag);
     return start("exchange between GPUs", [&](ncclComm_t handle) {
-      CHECK_NCCL(ncclGroupStart());
+      Group group;
       for (const auto& [peer, data] : sends)
         CHECK_NCCL(ncclSend(data.data(), data.size(), ncclFloat, peer, handle, native()));
       for (const auto& [peer, data] : receives)
         CHECK_NCCL(ncclRecv(data.data(), data.size(), ncclFloat, peer, handle, native()));
-      CHECK_NCCL(ncclGroupEnd());
+      group.end();
     });
   }
   std::unique_ptr<Request> reduce_scatter(std::span<float> whole) override {

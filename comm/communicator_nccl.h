@@ -16,8 +16,9 @@ struct NcclOptions {
 
 // The ranks of `control`, with bulk verbs (exchange, reduce_scatter, all_gather of device spans) by
 // NCCL on a stream of its own, ordered with `compute` by events as communicator.h says: the host
-// never blocks. A thread watches NCCL's errors and the deadline; when a peer is gone it ends the
-// communicator, so that what waits for the GPU goes on, and the next call of any verb throws.
+// waits for nothing but, at first use, the peers. A thread watches NCCL's errors and the deadline;
+// when a peer is gone it ends the communicator, so that what waits for the GPU goes on, and the
+// next call of any verb throws.
 // Small verbs, split and abort go through `control`, which carries NCCL's id and outlives this. An
 // exchange ignores its tag: NCCL matches by order, so all ranks start their exchanges in the same
 // order. Collective.

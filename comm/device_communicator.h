@@ -19,7 +19,7 @@ struct DeviceCommunicatorOptions {
 // page-locked memory of the host and the bulk verbs of `control`. Small verbs, split and abort go
 // through `control`, which outlives this.
 // Ordered with `compute` as communicator.h says: NCCL works on a stream of its own and the host
-// never blocks; staged, a call blocks the host until the data of this rank is on the host, and
+// goes on; staged, a call blocks the host until the data of this rank is on the host, and
 // `wait` until the peers' data has arrived.
 // Collective. REQUIRES: a CUDA stream, the same options on every rank.
 // Errors: kDevice for a device, kPeerLost for a peer or a deadline.

@@ -16,6 +16,7 @@ void* allocate(int device, std::size_t size_bytes) {
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, size_bytes);
   if (error == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());  // else the next launch would be taken for the failure
     std::size_t available = 0, total = 0;
     CHECK_CUDA(cudaMemGetInfo(&available, &total));
     fail(ExitCode::kDevice,
@@ -35,11 +36,13 @@ void* allocate_host(int device, std::size_t size_bytes) {
   CHECK_CUDA(cudaSetDevice(device));
   void* data = nullptr;
   const cudaError_t error = cudaHostAlloc(&data, size_bytes, cudaHostAllocPortable);
-  if (error == cudaErrorMemoryAllocation)
+  if (error == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
     fail(ExitCode::kSystemLimit,
          "out of page-locked memory on host {}: {} bytes wanted; use fewer ranks per host, or a "
          "smaller data.size",
          host_name(), size_bytes);
+  }
   CHECK_CUDA(error);
   return data;
 }

@@ -17,8 +17,9 @@
 namespace comm {
 
 // A non-blocking call may answer "in progress": its outcome is read later.
-void check_nccl(ncclResult_t result, const char* call);
-#define CHECK_NCCL(call) ::comm::check_nccl((call), #call)
+// `joined`: of a communicator that has been working.
+void check_nccl(ncclResult_t result, const char* call, bool joined);
+#define CHECK_NCCL(call) ::comm::check_nccl((call), #call, true)
 
 // Events around one verb: what it waits for, and its end.
 struct NcclVerb {
@@ -30,19 +31,26 @@ struct NcclVerb {
 // destroy, never waits for a peer. Errors: see nccl_communicator.
 class NcclHandle {
  public:
-  explicit NcclHandle(std::chrono::seconds step_deadline) : step_deadline_(step_deadline) {}
+  NcclHandle(Device device, std::chrono::seconds step_deadline)
+      : device_(device), step_deadline_(step_deadline) {}
   ~NcclHandle();
   NcclHandle(const NcclHandle&) = delete;
   NcclHandle& operator=(const NcclHandle&) = delete;
 
   // Collective over `control`. Once; begins the watch.
   void join(Communicator& control, std::chrono::seconds deadline);
-  // calls(handle), and waits until they are enqueued (not done).
+  // calls(handle), and waits until they are enqueued (not done): at their first use, until the
+  // peers have come. What they throw ends this.
   template <typename Calls>
   void enqueue(const char* what, const Calls& calls) {
     const std::lock_guard lock(mutex_);
     throw_if_dead();
-    calls(handle_);
+    try {
+      calls(handle_);
+    } catch (const Error& error) {
+      end(error.code(), error.what());
+    }
+    throw_if_dead();
     settle(what, step_deadline_);
   }
   // From now on the verb has to end within the deadline once it is ready. In the order of calls.
@@ -61,6 +69,7 @@ class NcclHandle {
   // All of these with the mutex held.
   void throw_if_dead() const;
   ncclResult_t state() const;
+  std::string cause(ncclResult_t result) const;
   void settle(const char* what, std::chrono::seconds deadline);
   void end(ExitCode code, std::string reason);
   void end_late(const char* what, std::chrono::seconds deadline);
@@ -68,7 +77,9 @@ class NcclHandle {
 
   void watch_until_stopped();
 
+  Device device_;
   std::chrono::seconds step_deadline_;
+  std::string who_;  // this rank, for messages
   std::mutex mutex_;
   std::condition_variable stopped_;
   bool stop_ = false;

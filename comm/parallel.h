@@ -63,6 +63,22 @@ void parallel_for_blocks(StreamView stream, std::int64_t n, std::int64_t block, 
   host_for(stream.num_threads(), num_blocks(n, block), range, 1);
 }
 
+template <class Body>
+struct EachOfRow {
+  Body body;
+  std::int64_t columns;
+  RIDGELINE_HD void operator()(std::int64_t i) const { body(i / columns, i % columns); }
+};
+
+// body(row) for every row on a CPU, which takes vectors of it; on a GPU body(row, column) for every
+// element, so that neighbouring threads read neighbouring elements. `grain`: in rows.
+template <class Body>
+void parallel_for_rows(StreamView stream, std::int64_t rows, std::int64_t columns, const Body& body,
+                       std::int64_t grain) {
+  if (stream.on_cpu()) return parallel_for(stream, rows, body, grain);
+  parallel_for(stream, rows * columns, EachOfRow<Body>{body, columns});
+}
+
 // Sum of body(begin) ... body(end - 1) in the one order every reduction uses: lane l adds the
 // elements begin + l, begin + l + 32, ... ascending, then the lanes are added as a binary tree.
 template <class Body>

@@ -16,6 +16,7 @@ namespace trainer {
 namespace {
 
 constexpr int kOldestCapability = 80;  // the first with bf16
+constexpr std::chrono::seconds kNever = std::chrono::years(10);
 
 // Groups of a search share their host with other groups, which the launcher counts and the group's
 // communicator does not.
@@ -29,16 +30,18 @@ int position_on_host(const comm::Communicator& communicator) {
 // `auto` without a usable GPU is the CPU; `cuda` without one is a problem.
 RankDevice gpu_or_cpu(const RuntimeConfig& runtime, const GpuView& view, int local_rank) {
   RankDevice chosen;
+  const bool required = runtime.device == DeviceChoice::kCuda;
   const std::string problem = gpu_problem(view);
   if (!problem.empty()) {
-    if (runtime.device == DeviceChoice::kCuda)
+    if (required)
       chosen.problem = "runtime.device cuda: " + problem + "; set runtime.device=cpu or auto";
     return chosen;
   }
   const auto& gpus = view.survey.gpus;
   const comm::Gpu& gpu = gpus[static_cast<std::size_t>(local_rank) % gpus.size()];
-  chosen = {comm::DeviceKind::kCuda, gpu.index, "", gpu.name, gpu.uuid, ""};
-  if (gpu.capability < kOldestCapability) {
+  if (gpu.capability >= kOldestCapability)
+    return {comm::DeviceKind::kCuda, gpu.index, "", gpu.name, gpu.uuid, ""};
+  if (required) {
     chosen.problem = fmt::format(
         "cuda:{} ({}) is too old: its compute capability is {:.1f}, {:.1f} is needed; set "
         "runtime.device=cpu",
@@ -129,14 +132,22 @@ std::unique_ptr<comm::Communicator> bulk_communicator(const RuntimeConfig& runti
                                                       comm::Communicator& control,
                                                       comm::StreamView stream) {
   if (stream.on_cpu() || control.size() == 1) return nullptr;
-  return comm::device_communicator(control, stream, {.share_gpu = runtime.share_gpu});
+  comm::DeviceCommunicatorOptions options;
+  options.share_gpu = runtime.share_gpu;
+  // The heartbeat, which can name who stands still, speaks first.
+  const auto stall = std::chrono::seconds(static_cast<std::int64_t>(runtime.stall_seconds));
+  options.step_deadline = stall.count() > 0 ? stall + std::chrono::seconds(30) : kNever;
+  options.init_deadline = std::max(options.init_deadline, options.step_deadline);
+  return comm::device_communicator(control, stream, options);
+}
+
+bool exact_reduction(const RuntimeConfig& runtime, comm::DeviceKind device, bool has_nccl) {
+  if (runtime.reduction != Reduction::kAuto) return runtime.reduction == Reduction::kExact;
+  return device == comm::DeviceKind::kCpu || runtime.share_gpu || !has_nccl;
 }
 
 bool exact_reduction(const RuntimeConfig& runtime, comm::Device device) {
-  if (runtime.reduction != Reduction::kAuto) return runtime.reduction == Reduction::kExact;
-  const bool by_nccl = device.kind == comm::DeviceKind::kCuda && !runtime.share_gpu &&
-                       comm::gpu_libraries().nccl != 0;
-  return !by_nccl;
+  return exact_reduction(runtime, device.kind, comm::gpu_libraries().nccl != 0);
 }
 
 std::string gpu_name(comm::Device device) {

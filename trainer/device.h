@@ -27,8 +27,9 @@ std::unique_ptr<comm::Communicator> bulk_communicator(const RuntimeConfig& runti
                                                       comm::StreamView stream);
 
 // runtime.reduction; `auto` is exact where MPI carries the gradients and NCCL's own order where
-// NCCL does.
-bool exact_reduction(const RuntimeConfig& runtime, comm::Device device);
+// NCCL does. `has_nccl`: of the build that trains.
+bool exact_reduction(const RuntimeConfig& runtime, comm::DeviceKind device, bool has_nccl);
+bool exact_reduction(const RuntimeConfig& runtime, comm::Device device);  // of this build
 
 // What the driver calls the device.
 std::string gpu_name(comm::Device device);

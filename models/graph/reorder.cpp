@@ -6,7 +6,7 @@
 namespace models {
 namespace {
 
-// One row (n, c, h, :) of dst from src, channel by channel: the inner loop is over w.
+// One row (n, c, h, :) of dst from src, channel by channel, or its element w.
 template <typename From, typename To>
 struct CopyRow {
   const From* src;
@@ -15,17 +15,20 @@ struct CopyRow {
   int src_block, dst_block;
   bool accumulate;
 
-  RIDGELINE_HD void operator()(std::int64_t row) const {
-    const std::int64_t channels = shape[1], height = shape[2], width = shape[3];
+  RIDGELINE_HD void operator()(std::int64_t row) const { copy(row, 0, shape[3]); }
+  RIDGELINE_HD void operator()(std::int64_t row, std::int64_t w) const { copy(row, w, w + 1); }
+
+  RIDGELINE_HD void copy(std::int64_t row, std::int64_t begin, std::int64_t end) const {
+    const std::int64_t channels = shape[1], height = shape[2];
     const std::int64_t padded = (channels + dst_block - 1) / dst_block * dst_block;
     const std::int64_t h = row % height, c = row / height % padded, n = row / (height * padded);
     To* to = dst + at(n, c, h, dst_block);
     if (c >= channels) {
-      for (std::int64_t w = 0; w < width; ++w) to[w * dst_block] = 0.0f;
+      for (std::int64_t w = begin; w < end; ++w) to[w * dst_block] = 0.0f;
       return;
     }
     const From* from = src + at(n, c, h, src_block);
-    for (std::int64_t w = 0; w < width; ++w) {
+    for (std::int64_t w = begin; w < end; ++w) {
       to[w * dst_block] = from[w * src_block] + (accumulate ? float{to[w * dst_block]} : 0.0f);
     }
   }
@@ -81,10 +84,10 @@ void reorder(comm::StreamView stream, const Tensor& src, const Tensor& dst, bool
   with_element(src.type, [&](auto from) {
     with_element(dst.type, [&](auto to) {
       using Body = CopyRow<decltype(from), decltype(to)>;
-      comm::parallel_for(stream, src.shape[0] * padded * src.shape[2],
-                         Body{src.as<decltype(from)>(), dst.as<decltype(to)>(), src.shape,
-                              src.channel_block, dst.channel_block, accumulate},
-                         64);
+      comm::parallel_for_rows(stream, src.shape[0] * padded * src.shape[2], src.shape[3],
+                              Body{src.as<decltype(from)>(), dst.as<decltype(to)>(), src.shape,
+                                   src.channel_block, dst.channel_block, accumulate},
+                              64);
     });
   });
 }

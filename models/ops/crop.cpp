@@ -51,7 +51,7 @@ class CropKernel final : public Kernel {
             bool accumulate) const {
     const int block = from.channel_block;
     const std::int64_t planes = from.shape[0] * ((from.shape[1] + block - 1) / block);
-    sweep_rows(
+    comm::parallel_for_rows(
         stream_, planes * to.shape[2], to.shape[3] * block,
         Copy<T>{from.as<T>(), to.as<T>(), from.shape, to.shape, top, left, block, accumulate}, 32);
   }

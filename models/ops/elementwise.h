@@ -10,34 +10,10 @@ namespace models {
 
 inline constexpr std::int64_t kSweep = 16384;  // elements a piece: 64 KiB, stays in L2
 
-template <class Body>
-struct EachElement {
-  Body body;
-  RIDGELINE_HD void operator()(std::int64_t i) const { body(i, i + 1); }
-};
-
-// body(begin, end) over all n elements: long ranges for the vectors of a CPU; on a GPU one element
-// a thread, so that neighbouring threads read neighbouring elements.
+// body(begin, end) over all n elements; on a GPU over one each.
 template <class Body>
 void sweep(comm::StreamView stream, std::int64_t n, const Body& body) {
-  if (stream.on_cpu()) return comm::parallel_for_blocks(stream, n, kSweep, body);
-  comm::parallel_for(stream, n, EachElement<Body>{body});
-}
-
-template <class Body>
-struct EachOfRow {
-  Body body;
-  std::int64_t columns;
-  RIDGELINE_HD void operator()(std::int64_t i) const { body(i / columns, i % columns); }
-};
-
-// body(row) for every row on a CPU, which takes vectors of it; on a GPU body(row, column) for every
-// element. `grain`: in rows.
-template <class Body>
-void sweep_rows(comm::StreamView stream, std::int64_t rows, std::int64_t columns, const Body& body,
-                std::int64_t grain) {
-  if (stream.on_cpu()) return comm::parallel_for(stream, rows, body, grain);
-  comm::parallel_for(stream, rows * columns, EachOfRow<Body>{body, columns});
+  comm::parallel_for_blocks(stream, n, kSweep, body);
 }
 
 // to (+)= from, as `mode` says. REQUIRES: equal types.

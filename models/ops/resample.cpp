@@ -40,21 +40,25 @@ class DeviceBand {
   comm::Buffer first_, begin_, weight_;
 };
 
-// Row (plane, i) of to = sum over the band's entries of weight times a row of from.
+// Row (plane, i) of to, or its element w = sum over the band's entries of weight times a row of
+// from.
 template <typename T>
 struct Vertical {
   const T* from;
   float* to;
   BandView band;
   std::int64_t height, width;  // of from
-  RIDGELINE_HD void operator()(std::int64_t row) const {
+  RIDGELINE_HD void operator()(std::int64_t row) const { add(row, 0, width); }
+  RIDGELINE_HD void operator()(std::int64_t row, std::int64_t w) const { add(row, w, w + 1); }
+
+  RIDGELINE_HD void add(std::int64_t row, std::int64_t left, std::int64_t right) const {
     const std::int64_t i = row % band.rows, plane = row / band.rows;
     const T* x = from + (plane * height + band.first[i]) * width;
     float* y = to + row * width;
-    for (std::int64_t w = 0; w < width; ++w) y[w] = 0.0f;
+    for (std::int64_t w = left; w < right; ++w) y[w] = 0.0f;
     for (std::int32_t t = band.begin[i]; t < band.begin[i + 1]; ++t, x += width) {
       const float weight = band.weight[t];
-      for (std::int64_t w = 0; w < width; ++w) y[w] += weight * x[w];
+      for (std::int64_t w = left; w < right; ++w) y[w] += weight * x[w];
     }
   }
 };
@@ -68,15 +72,16 @@ struct Horizontal {
   std::int64_t width;  // of from
   bool accumulate;
   RIDGELINE_HD void operator()(std::int64_t row) const {
-    for (std::int64_t i = 0; i < band.rows; ++i) {
-      const float* x = from + row * width + band.first[i];
-      const float* weight = band.weight + band.begin[i];
-      const std::int32_t entries = band.begin[i + 1] - band.begin[i];
-      float sum = 0.0f;
-      for (std::int32_t t = 0; t < entries; ++t) sum += weight[t] * x[t];
-      T* y = to + row * band.rows + i;
-      *y = accumulate ? *y + sum : sum;
-    }
+    for (std::int64_t i = 0; i < band.rows; ++i) (*this)(row, i);
+  }
+  RIDGELINE_HD void operator()(std::int64_t row, std::int64_t i) const {
+    const float* x = from + row * width + band.first[i];
+    const float* weight = band.weight + band.begin[i];
+    const std::int32_t entries = band.begin[i + 1] - band.begin[i];
+    float sum = 0.0f;
+    for (std::int32_t t = 0; t < entries; ++t) sum += weight[t] * x[t];
+    T* y = to + row * band.rows + i;
+    *y = accumulate ? *y + sum : sum;
   }
 };
 
@@ -115,10 +120,12 @@ class ResampleKernel final : public Kernel {
            bool accumulate) const {
     const std::int64_t height = from.shape[2], width = from.shape[3];
     auto* between = reinterpret_cast<float*>(args.workspace.data());
-    comm::parallel_for(stream_, planes() * bands.rows.rows,
-                       Vertical<T>{from.as<T>(), between, bands.rows, height, width}, 16);
-    comm::parallel_for(stream_, planes() * bands.rows.rows,
-                       Horizontal<T>{between, to.as<T>(), bands.columns, width, accumulate}, 16);
+    const std::int64_t rows = planes() * bands.rows.rows;
+    comm::parallel_for_rows(stream_, rows, width,
+                            Vertical<T>{from.as<T>(), between, bands.rows, height, width}, 16);
+    comm::parallel_for_rows(stream_, rows, bands.columns.rows,
+                            Horizontal<T>{between, to.as<T>(), bands.columns, width, accumulate},
+                            16);
   }
   comm::StreamView stream_;
   Shape x_;

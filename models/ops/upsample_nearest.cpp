@@ -82,22 +82,26 @@ class UpsampleKernel final : public Kernel {
   explicit UpsampleKernel(comm::StreamView stream) : stream_(stream) {}
   void forward(const KernelArgs& args) override {
     const Sizes s = sizes(args.inputs[0], args.outputs[0]);
-    sweep_rows(stream_, s.planes * s.out_height, s.out_width * s.block,
-               Forward<T>{args.inputs[0].as<T>(), args.outputs[0].as<T>(), s}, 32);
+    comm::parallel_for_rows(stream_, s.planes * s.out_height, s.out_width * s.block,
+                            Forward<T>{args.inputs[0].as<T>(), args.outputs[0].as<T>(), s}, 32);
   }
   void backward(const KernelArgs& args) override {
     const Sizes s = sizes(args.dinputs[0], args.doutputs[0]);
-    sweep_rows(stream_, s.planes * s.height, s.width * s.block,
-               Backward<T>{args.doutputs[0].as<T>(), args.dinputs[0].as<T>(), s,
-                           args.modes[0] == GradientMode::kAccumulate},
-               16);
+    comm::parallel_for_rows(stream_, s.planes * s.height, s.width * s.block,
+                            Backward<T>{args.doutputs[0].as<T>(), args.dinputs[0].as<T>(), s,
+                                        args.modes[0] == GradientMode::kAccumulate},
+                            16);
   }
 
  private:
   static Sizes sizes(const Tensor& x, const Tensor& y) {
     const std::int64_t block = x.channel_block;
-    return {x.shape[0] * ((x.shape[1] + block - 1) / block), x.shape[2], x.shape[3], y.shape[2],
-            y.shape[3], block};
+    return {x.shape[0] * ((x.shape[1] + block - 1) / block),
+            x.shape[2],
+            x.shape[3],
+            y.shape[2],
+            y.shape[3],
+            block};
   }
   comm::StreamView stream_;
 };

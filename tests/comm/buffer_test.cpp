@@ -27,19 +27,19 @@ TEST(Buffer, IsAlignedAndZeroedOnRequest) {
 }
 
 TEST(Buffer, CountsAllocations) {
-  const auto count = allocation_count(), bytes = allocated_bytes();
+  const auto count = allocation_count(), bytes = allocated_bytes(DeviceKind::kCpu);
   {
     const Buffer a(Device{}, 1000), b(Device{}, 24), nothing(Device{}, 0);
     EXPECT_EQ(allocation_count(), count + 2);
-    EXPECT_EQ(allocated_bytes(), bytes + 1024);
-    EXPECT_GE(peak_allocated_bytes(), bytes + 1024);
+    EXPECT_EQ(allocated_bytes(DeviceKind::kCpu), bytes + 1024);
+    EXPECT_GE(peak_allocated_bytes(DeviceKind::kCpu), bytes + 1024);
   }
   EXPECT_EQ(allocation_count(), count + 2);
-  EXPECT_EQ(allocated_bytes(), bytes);
+  EXPECT_EQ(allocated_bytes(DeviceKind::kCpu), bytes);
 }
 
 TEST(Buffer, MovesWithoutCopying) {
-  const auto bytes = allocated_bytes();
+  const auto bytes = allocated_bytes(DeviceKind::kCpu);
   {
     Buffer a(Device{}, 256);
     const auto* data = a.bytes().data();
@@ -50,7 +50,7 @@ TEST(Buffer, MovesWithoutCopying) {
     EXPECT_EQ(c.bytes().data(), data);
     EXPECT_EQ(c.size_bytes(), 256u);
   }
-  EXPECT_EQ(allocated_bytes(), bytes);
+  EXPECT_EQ(allocated_bytes(DeviceKind::kCpu), bytes);
 }
 
 TEST(Buffer, ViewsStayInside) {
@@ -91,15 +91,15 @@ TEST(Buffer, CopiesAndClears) {
 }
 
 TEST(Buffer, ForTransferOfACpuIsAnOrdinaryOne) {
-  const auto bytes = allocated_bytes();
+  const auto bytes = allocated_bytes(DeviceKind::kCpu);
   {
     const Buffer buffer = Buffer::for_transfer(Device{}, 100);
     EXPECT_EQ(buffer.device(), Device{});
     EXPECT_EQ(buffer.size_bytes(), 100u);
-    EXPECT_EQ(allocated_bytes(), bytes + 100);
+    EXPECT_EQ(allocated_bytes(DeviceKind::kCpu), bytes + 100);
     EXPECT_EQ(Buffer::for_transfer(Device{DeviceKind::kCuda, 0}, 0).size_bytes(), 0u);
   }
-  EXPECT_EQ(allocated_bytes(), bytes);
+  EXPECT_EQ(allocated_bytes(DeviceKind::kCpu), bytes);
 }
 
 TEST(Stream, OfTheCpuRunsInline) {

@@ -1,5 +1,6 @@
-"""Images a second of one thread, torchvision and ridgeline alternating: decode, scale into a square,
-flip and normalise.
+"""Images a second of one thread, torchvision and ridgeline alternating.
+
+Decode, scale into a square, flip and normalise.
 
 torchvision: io.decode_jpeg, resize with antialias on bytes, flip, to float, normalise, pad.
 ridgeline: `bench --input` with one loader thread, which also reads boxes and draws the
@@ -16,7 +17,8 @@ import sys
 import tempfile
 import time
 
-SETS = {"bccd": (".", "instances_train.json", 4), "coco_mini": ("images", "instances_train.json", 81)}
+SETS = {"bccd": (".", "instances_train.json", 4),
+        "coco_mini": ("images", "instances_train.json", 81)}
 CONFIG = """\
 model: {{name: retinanet, backbone: resnet18, num_classes: {classes}}}
 data:
@@ -60,8 +62,9 @@ def measure_peer(folder, annotations, size):
 
 def measure_ridgeline(program, config, steps):
     command = [program, "bench", config, "--input", "--json", "--steps", str(steps)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True,
-                                     env=os.environ | {"OMP_NUM_THREADS": "1"}).stdout)["images_per_second"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return json.loads(done.stdout)["images_per_second"]
 
 
 def main():
@@ -85,11 +88,13 @@ def main():
                                        classes=classes, size=arguments.size))
             config.flush()
             for _ in range(arguments.rounds):
-                peer = [sys.executable, __file__, root, "--size", str(arguments.size), "--peer", name]
+                peer = [sys.executable, __file__, root, "--size", str(arguments.size), "--peer",
+                        name]
                 theirs.append(float(subprocess.run(peer, check=True, capture_output=True).stdout))
                 ours.append(measure_ridgeline(arguments.ridgeline, config.name, 40))
         a, b = statistics.median(ours), statistics.median(theirs)
-        print(f"{name}, {arguments.size} px: torchvision {b:.0f}, ridgeline {a:.0f} images/s, ratio {a / b:.2f}")
+        print(f"{name}, {arguments.size} px: torchvision {b:.0f}, ridgeline {a:.0f} images/s, "
+              f"ratio {a / b:.2f}")
     return 0
 
 

@@ -83,7 +83,11 @@ TEST(RankDevice, AnOldGpuIsRefused) {
   comm::Gpu old = kFirst;
   old.name = "Tesla T4";
   old.capability = 75;
-  EXPECT_THAT(rank_device({}, machine({old}), 0).problem,
+  RuntimeConfig runtime;
+  EXPECT_EQ(rank_device(runtime, machine({old}), 0).kind, comm::DeviceKind::kCpu);
+  EXPECT_THAT(rank_device(runtime, machine({old}), 0).problem, IsEmpty());
+  runtime.device = DeviceChoice::kCuda;
+  EXPECT_THAT(rank_device(runtime, machine({old}), 0).problem,
               HasSubstr("cuda:0 (Tesla T4) is too old: its compute capability is 7.5"));
 }
 

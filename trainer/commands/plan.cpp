@@ -11,6 +11,7 @@
 #include "trainer/commands/plan_overlap.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/config/read.h"
+#include "trainer/device.h"
 #include "trainer/network.h"
 #include "trainer/optim/sharded_optimizer.h"
 #include "trainer/report/step_meter.h"
@@ -22,11 +23,9 @@ std::int64_t num_micro_batches(const Config& config) {
   return config.train.batch / config.train.micro_batch;
 }
 
-bool exact_reduction(const Config& config, comm::DeviceKind device) {
-  if (config.runtime.reduction != Reduction::kAuto) {
-    return config.runtime.reduction == Reduction::kExact;
-  }
-  return device == comm::DeviceKind::kCpu;  // NCCL's own order is the default on GPUs
+// As a build with NCCL would do it, whatever this one has.
+bool is_exact(const Config& config, const PlanArguments& arguments) {
+  return exact_reduction(config.runtime, arguments.device, /*has_nccl=*/true);
 }
 
 int num_states(const Config& config) {
@@ -67,7 +66,7 @@ std::string subtree_list(std::int64_t total, const MicroBatches& range) {
 }
 
 std::string rank_lines(const Config& config, const PlanArguments& arguments) {
-  const bool exact = exact_reduction(config, arguments.device);
+  const bool exact = is_exact(config, arguments);
   std::string text;
   for (int rank = 0; rank < arguments.ranks; ++rank) {
     const MicroBatches range = micro_batches_of(num_micro_batches(config), rank, arguments.ranks);
@@ -80,6 +79,19 @@ std::string rank_lines(const Config& config, const PlanArguments& arguments) {
   return text;
 }
 
+// Sums that a rank sends of each bucket of gradients, at most: its subtrees, where the tree is
+// fixed.
+std::int64_t sums_sent(const Config& config, const PlanArguments& arguments) {
+  if (!is_exact(config, arguments)) return 1;
+  std::int64_t most = 1;
+  for (int rank = 0; rank < arguments.ranks; ++rank) {
+    const std::int64_t total = num_micro_batches(config);
+    const MicroBatches range = micro_batches_of(total, rank, arguments.ranks);
+    most = std::max(most, std::ssize(subtrees_of(total, range)));
+  }
+  return most;
+}
+
 std::string head(const Config& config, const PlanArguments& arguments,
                  const models::ParameterLayout& layout) {
   const std::int64_t bytes = optimizer_bytes_per_rank(config, layout);
@@ -89,7 +101,7 @@ std::string head(const Config& config, const PlanArguments& arguments,
       config.name, config.train.batch, num_micro_batches(config), config.train.micro_batch,
       to_string(config.optimizer.name), state_list(config), bytes, format_bytes(bytes),
       update_gate(config),
-      exact_reduction(config, arguments.device)
+      is_exact(config, arguments)
           ? "exact, one fixed tree over the micro-batches on any number of ranks"
           : "fast, in the order the library chooses",
       rank_lines(config, arguments));
@@ -148,7 +160,7 @@ std::string plan_text(const Config& config, const PlanArguments& arguments) {
     }
     text += fmt::format("\nsize {} of {}: {} x {}\n", b + 1, config.data.size.size(), shape.height,
                         shape.width);
-    text += overlap_text(plan) + to_text(plan);
+    text += overlap_text(plan, sums_sent(config, arguments)) + to_text(plan);
   }
   return text;
 }

@@ -162,7 +162,7 @@ struct RuntimeConfig {
   ConvChoice conv = ConvChoice::kAuto;
   Reduction reduction = Reduction::kAuto;
   bool share_gpu = false;            // several ranks on one GPU, gradients through the host
-  Capture capture = Capture::kAuto;  // CUDA graphs: compute | none (debugging) | all (NCCL too)
+  Capture capture = Capture::kAuto;  // CUDA graphs: the step, or what lies between communication
   double stall_seconds = 30;         // a rank without progress for longer is reported; 0 = never
   bool operator==(const RuntimeConfig&) const = default;
 };

@@ -27,7 +27,7 @@ enum class DeviceChoice { kAuto, kCpu, kCuda };
 enum class Precision { kAuto, kFp32, kBf16 };
 enum class ConvChoice { kAuto, kDirect };
 enum class Reduction { kAuto, kExact, kFast };
-enum class Capture { kAuto, kNone, kAll };
+enum class Capture { kAuto, kNone };
 enum class EvalWeights { kRaw, kEma };
 
 template <typename E>
@@ -60,7 +60,7 @@ RIDGELINE_ENUM_NAMES(DeviceChoice, "auto", "cpu", "cuda");
 RIDGELINE_ENUM_NAMES(Precision, "auto", "fp32", "bf16");
 RIDGELINE_ENUM_NAMES(ConvChoice, "auto", "direct");
 RIDGELINE_ENUM_NAMES(Reduction, "auto", "exact", "fast");
-RIDGELINE_ENUM_NAMES(Capture, "auto", "none", "all");
+RIDGELINE_ENUM_NAMES(Capture, "auto", "none");
 RIDGELINE_ENUM_NAMES(EvalWeights, "raw", "ema");
 #undef RIDGELINE_ENUM_NAMES
 

@@ -30,8 +30,8 @@ std::vector<Row<Config>> runtime_rows() {
       RIDGELINE_ROW(Config, runtime.share_gpu,
                     .meaning = "several ranks on one GPU, exchanging through the host"),
       RIDGELINE_ROW(Config, runtime.capture,
-                    .meaning = "CUDA graphs: auto captures compute, none nothing (debugging), all "
-                               "NCCL too"),
+                    .meaning = "CUDA graphs: auto captures one rank's whole step, on several ranks "
+                               "what lies between communication; none: nothing, for debugging"),
       RIDGELINE_ROW(Config, runtime.stall_seconds,
                     .meaning = "a rank without progress for longer ends the job; 0: never",
                     .limits = {.low = 0, .high = 1e6}),

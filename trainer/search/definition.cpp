@@ -31,7 +31,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 }  // namespace
 
 std::string definition_text(const SearchDefinition& definition, const Config& config,
-                            std::uint64_t data_fingerprint, int threads) {
+                            std::uint64_t data_fingerprint, const Arithmetic& arithmetic) {
   std::string text;
   for (const Over& over : definition.overs) text += fmt::format("over: {}\n", over_text(over));
   text += fmt::format("strategy: {}\ntrials: {}\nfolds: {}\nseeds: {}\ngroup: {}\n",
@@ -44,7 +44,10 @@ std::string definition_text(const SearchDefinition& definition, const Config& co
       text += fmt::format("{}: {}\n", key.key, key.value);
   }
   text += fmt::format("metric: {}\n", config.checkpoint.best);
-  text += fmt::format("data (fingerprint): {:016x}\n{}{}\n", data_fingerprint, kThreads, threads);
+  const bool cuda = arithmetic.device == comm::DeviceKind::kCuda;
+  text += fmt::format("data (fingerprint): {:016x}\ndevice: {}, {}\n{}{}\n", data_fingerprint,
+                      cuda ? "cuda" : "cpu", arithmetic.bf16 ? "bf16" : "fp32", kThreads,
+                      arithmetic.threads);
   return text;
 }
 

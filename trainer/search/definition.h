@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/device.h"
 #include "trainer/config/load.h"
 #include "trainer/search/candidates.h"
 
@@ -10,10 +11,16 @@ namespace trainer {
 
 // DIR/definition.txt: what a search is, a line each, so that a folder is continued only by the same
 // search. Keys that runs may change on resume (runtime, paths) and the searched ones are left out;
-// the data stand by their fingerprint. Last line: the threads a rank trains with, which decide
-// bits and are kept from the first start on.
+// the data stand by their fingerprint. Last lines: device and precision, so that one table does not
+// mix fp32 of a CPU with bf16 of a GPU, and the threads a rank trains with, which decide bits and
+// are kept from the first start on.
+struct Arithmetic {
+  comm::DeviceKind device = comm::DeviceKind::kCpu;
+  bool bf16 = false;
+  int threads = 1;
+};
 std::string definition_text(const SearchDefinition& definition, const Config& config,
-                            std::uint64_t data_fingerprint, int threads);
+                            std::uint64_t data_fingerprint, const Arithmetic& arithmetic);
 
 // Of such a text; 0 when it names none.
 int threads_of_definition(const std::string& text);

@@ -8,6 +8,7 @@
 #include "comm/threads.h"
 #include "trainer/agree.h"
 #include "trainer/checkpoint/durable_file.h"
+#include "trainer/device.h"
 #include "trainer/feed.h"
 #include "trainer/report/append_file.h"
 #include "trainer/search/definition.h"
@@ -125,10 +126,12 @@ void Search::check_candidates() {
 // Compares with, or writes, what the folder is for.
 void Search::define(const Dataset& data, const Config& config) {
   const auto file = options_.out / "definition.txt";
-  const int threads =
-      runner_->configuration({0, options_.definition.first_seed}).config.runtime.threads;
-  const std::string text =
-      definition_text(options_.definition, config, data.fingerprint(), threads);
+  const RuntimeConfig runtime =
+      runner_->configuration({0, options_.definition.first_seed}).config.runtime;
+  const comm::DeviceKind device = rank_device(runtime, gpu_view(), 0).kind;
+  const bool bf16 = device == comm::DeviceKind::kCuda && runtime.precision != Precision::kFp32;
+  const std::string text = definition_text(options_.definition, config, data.fingerprint(),
+                                           {device, bf16, runtime.threads});
   if (std::filesystem::exists(file)) {
     require_same_definition(read_text(file), text, options_.out.string());
   } else {

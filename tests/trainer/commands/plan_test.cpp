@@ -62,6 +62,25 @@ TEST(Plan, ListsTheSubtreesThatEachRankSends) {
   EXPECT_THAT(text_of(3, {"runtime.reduction=fast"}), Not(HasSubstr("sends sums")));
 }
 
+TEST(Plan, CountsEverySumThatIsSent) {
+  const auto sent = [](const std::string& text, const std::string& what) {
+    std::smatch found;
+    const std::regex line("bucket 0: .*? ([0-9.]+) [KM]iB of " + what);
+    EXPECT_TRUE(std::regex_search(text, found, line)) << text;
+    return found.empty() ? 0 : std::stod(found[1]);
+  };
+  const std::string exact = text_of(3), fast = text_of(3, {"runtime.reduction=fast"});
+  EXPECT_EQ(sent(fast, "gradients"), sent(fast, "parameters"));
+  EXPECT_NEAR(sent(exact, "gradients"), 2 * sent(exact, "parameters"), 0.02);
+}
+
+TEST(Plan, OfMatrixProductsHasShares) {
+  const Config config = load_config(RIDGELINE_SOURCE_DIR "/configs/mlp_mnist.yaml", {}).config;
+  const std::string text = plan_text(config, {comm::DeviceKind::kCpu, 1});
+  EXPECT_THAT(text, HasSubstr("behind the last 0.0 % of the backward pass"));
+  EXPECT_THAT(text, Not(HasSubstr("nan")));
+}
+
 TEST(Plan, ShowsEveryShapeBucketOverOneLayout) {
   const std::string text = text_of(1, {"data.size=[[64, 96], [96, 64]]"});
   EXPECT_THAT(text, HasSubstr("size 1 of 2: 64 x 96"));
@@ -99,7 +118,7 @@ TEST(Plan, ExchangesOverlapWithComputation) {
   EXPECT_GT(overlaps.front().backward_left, 0.3);
   EXPECT_GT(overlaps.front().forward_done, 0.3);
   EXPECT_EQ(overlaps.back().backward_left, 0);  // the step ends with the last gradient
-  EXPECT_THAT(text_of(1), HasSubstr("bucket 0: a rank sends 0 B twice"));
+  EXPECT_THAT(text_of(1), HasSubstr("bucket 0: a rank sends 0 B of gradients"));
 }
 
 TEST(Plan, NeedsNoDevice) {

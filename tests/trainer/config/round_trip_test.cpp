@@ -82,7 +82,7 @@ TEST(RoundTrip, EveryKeyAwayFromItsDefault) {
         "{match: {scale_invariant: false, module: \"a*\"}, mode: decoupled, l1: 0, l2: 3}]}\n"
         "schedule: {warmup_steps: 7, warmup_factor: 0.5, type: poly, power: 2, min_factor: 0.1}\n"
         "clip: {norm: 3}\nema: {decay: 0.99}\n"
-        "runtime: {device: cuda, precision: bf16, threads: 3, share_gpu: true, capture: all}\n"
+        "runtime: {device: cuda, precision: bf16, threads: 3, share_gpu: true, capture: none}\n"
         "checkpoint: {every_steps: 0, every_minutes: 0.5, keep: 1, best: \"\"}\n"
         "eval: {weights: ema, every_steps: 5}\nlog: {every_steps: 3}\n"));
 }
