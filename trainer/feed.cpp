@@ -1,6 +1,6 @@
 #include "trainer/feed.h"
 
-#include "comm/buffer.h"
+#include "comm/range.h"
 
 namespace trainer {
 
@@ -18,6 +18,7 @@ Fields fields_of(ModelName model) {
 
 Feeder::Feeder(Loader& loader, comm::StreamView stream) : loader_(loader), stream_(stream) {
   for (int i = 0; i < loader.held(); ++i) copied_.emplace_back(stream.device());
+  if (loader.packed_bytes() > 0) packed_.emplace(stream.device(), loader.packed_bytes());
 }
 
 Batch* Feeder::next() {
@@ -29,7 +30,7 @@ Batch* Feeder::next() {
 }
 
 void Feeder::feed(const models::Executable& executable, Batch& batch) {
-  copy_field<float>(executable.input("image"), batch.image_values());
+  feed_images(executable.input("image"), batch);
   copy_field<float>(executable.input("boxes"), batch.boxes);
   copy_field<std::int32_t>(executable.input("labels"), batch.labels);
   copy_field<std::int32_t>(executable.input("count"), batch.count);
@@ -38,6 +39,34 @@ void Feeder::feed(const models::Executable& executable, Batch& batch) {
   copy_field<std::int64_t>(executable.input("sample_id"), batch.sample_id);
   copy_field<std::uint32_t>(executable.input("epoch"), batch.epoch);
   stream_.record(copied_[(count_ - 1) % copied_.size()]);
+}
+
+void Feeder::feed_images(const models::Tensor& input, Batch& batch) {
+  if (!packed_) return copy_field<float>(input, batch.image_values());
+  const models::Shape shape = {batch.num_images, batch.channels, batch.height, batch.width};
+  REQUIRE(input.shape == shape, "images {} for {}", models::to_string(shape),
+          models::to_string(input.shape));
+  const comm::ScopedRange range("input");
+  const comm::StreamView copies = packed_->copies;
+  copies.wait(packed_->placed);
+  const std::size_t stride = batch.packed_stride();
+  for (int n = 0; n < batch.num_images; ++n) {
+    const std::span<const std::byte> image = used_part(batch.packed_of(n));
+    comm::copy_bytes(
+        copies, packed_->images.bytes().subspan(static_cast<std::size_t>(n) * stride, image.size()),
+        image);
+  }
+  copies.record(packed_->copied);
+  stream_.wait(packed_->copied);
+  place_images(stream_, {packed_->images.bytes().data(), stride},
+               {.data = input.data,
+                .bf16 = input.type == models::Type::kBF16,
+                .channels_last = input.channel_block > 1,
+                .num = shape[0],
+                .channels = shape[1],
+                .height = shape[2],
+                .width = shape[3]});
+  stream_.record(packed_->placed);
 }
 
 template <typename T>

@@ -98,7 +98,7 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
     plans.push_back(make_plan(*model_, micro_batch_shape(config, size, channels), options));
     options.layout = plans[0].layout;
   }
-  require_memory_for(plans);
+  if (!stream.on_cpu()) require_memory_for(plans);
   counters_ = plans[0].graph->counters();
   storage_ = std::make_unique<models::ParameterStorage>(plans[0].layout, stream.device());
   for (models::Plan& plan : plans) {
@@ -127,13 +127,32 @@ void Network::require_memory_for(const std::vector<models::Plan>& plans) const {
     elements += layout.gradient_elements + num_states * layout.gradient_elements / ranks_;
   }
   for (const models::Plan& plan : plans) arenas += plan.arena_bytes;
+  if (config_.model.norm == Norm::kSync) {  // bind_lock_step: slots of their own
+    const std::int64_t total = config_.train.batch / config_.train.micro_batch;
+    const std::int64_t slots = (total + ranks_ - 1) / ranks_;
+    elements += (slots - 1) * layout.gradient_elements;
+    arenas *= slots;
+  }
+  if (plans[0].training && config_.data.splits.contains("val")) {
+    for (const InputSize& size : evaluation_sizes(config_)) {
+      arenas += inference_plan(size, plans[0].layout).arena_bytes;
+    }
+  }
   require_memory(stream_.device(), elements * static_cast<std::int64_t>(sizeof(float)) + arenas);
 }
 
-models::BindOptions Network::bind_options() const {
+models::Plan Network::inference_plan(
+    const InputSize& size, const std::shared_ptr<const models::ParameterLayout>& layout) const {
+  models::PlanOptions options = plan_options(false);
+  options.layout = layout;
+  return make_plan(*model_, micro_batch_shape(config_, size, channels_), options);
+}
+
+models::BindOptions Network::bind_options() {
   models::BindOptions options{stream_.device(), stream_,
                               config_.runtime.conv == ConvChoice::kDirect};
   options.capture = config_.runtime.capture != Capture::kNone;
+  options.engines = &engines_;
   return options;
 }
 
@@ -155,12 +174,9 @@ void Network::bind_lock_step(std::int64_t num_slots) {
 models::Executable& Network::inference(std::size_t bucket) {
   auto& slot = inference_.at(bucket);
   if (!slot) {
-    const models::BatchShape shape =
-        micro_batch_shape(config_, evaluation_sizes(config_)[bucket], channels_);
-    models::PlanOptions options = plan_options(false);
-    options.layout = storage_->layout;
-    slot = std::make_unique<models::Executable>(make_plan(*model_, shape, options), *storage_,
-                                                bind_options());
+    slot = std::make_unique<models::Executable>(
+        inference_plan(evaluation_sizes(config_)[bucket], storage_->layout), *storage_,
+        bind_options());
   }
   return *slot;
 }

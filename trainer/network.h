@@ -58,7 +58,9 @@ class Network {
 
  private:
   models::PlanOptions plan_options(bool training) const;
-  models::BindOptions bind_options() const;
+  models::Plan inference_plan(const InputSize& size,
+                              const std::shared_ptr<const models::ParameterLayout>& layout) const;
+  models::BindOptions bind_options();
   void require_memory_for(const std::vector<models::Plan>& plans) const;
 
   Config config_;
@@ -68,6 +70,7 @@ class Network {
   int ranks_;
   std::unique_ptr<models::Model> model_;
   std::unique_ptr<models::ParameterStorage> storage_;
+  models::SharedState engines_;  // planning them takes seconds: once for all executables
   std::vector<std::unique_ptr<models::Executable>> training_, inference_;
   std::deque<comm::Buffer> gradients_;  // of slots from 1 on; addresses stay
   std::vector<std::vector<std::unique_ptr<models::Executable>>> lock_step_;  // likewise, by bucket

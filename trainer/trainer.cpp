@@ -39,11 +39,21 @@ std::size_t read_list(const std::string& bytes, std::size_t at, std::vector<std:
   return at + sizeof(count) + count * sizeof(std::int64_t);
 }
 
+// The whole step, where it launches the same every time and the host need not look. Otherwise,
+// which is several ranks, LARS and norm: sync, the executables record what lies between their
+// markers.
+bool captures_steps(const Trainer::Parts& parts) {
+  const RuntimeConfig& runtime = parts.config.runtime;
+  return runtime.capture != Capture::kNone && !parts.network.stream().on_cpu() &&
+         parts.config.model.norm != Norm::kSync && parts.optimizer.can_be_recorded();
+}
+
 }  // namespace
 
 Trainer::Trainer(const Parts& parts)
     : parts_(parts),
       slots_(1),
+      capture_(parts.network.stream(), captures_steps(parts)),
       feeder_(parts.loader, parts.network.stream()),
       num_losses_(parts.network.training(0).plan().graph->losses().size()),
       launched_{Launched(parts.network.stream().device()),
@@ -53,10 +63,11 @@ Trainer::Trainer(const Parts& parts)
     penalised_ |= entry.trained && entry.mode == DecayMode::kLoss && entry.gradient > 0;
   }
   const std::int64_t num_local = parts.loader.num_local_micro_batches();
+  const comm::Device device = parts.network.stream().device();
+  losses_ = comm::Buffer(device, static_cast<std::size_t>(num_local) * num_losses_ * sizeof(float));
   for (Launched& launched : launched_) {
-    launched.losses = comm::Buffer::for_transfer(
-        parts.network.stream().device(),
-        static_cast<std::size_t>(num_local) * num_losses_ * sizeof(float));
+    launched.losses = comm::Buffer::for_transfer(device, losses_.size_bytes());
+    launched.verdict = comm::Buffer::for_transfer(device, sizeof(std::int32_t));
   }
   if (parts.config.model.norm != Norm::kSync) return;
   parts.network.bind_lock_step(num_local);
@@ -70,8 +81,9 @@ std::vector<StepReport> Trainer::step(std::int64_t index, StepVotes& votes) {
   std::vector<StepReport> reports;
   Launched &before = launched_[(index + 1) % 2], &newest = launched_[index % 2];
   if (before.index >= 0) reports.push_back(settle(before, votes));
-  const bool measured = is_logged(index) || penalised_;  // norms are there of the newest step alone
-  if (measured || parts_.network.stream().on_cpu()) reports.push_back(settle(newest, votes));
+  // Norms are there of the newest step alone.
+  if (is_measured(index) || parts_.network.stream().on_cpu())
+    reports.push_back(settle(newest, votes));
   if (reports.empty()) votes = {};  // not agreed upon: they are cast again with the next step
   return reports;
 }
@@ -98,13 +110,21 @@ void Trainer::launch(std::int64_t index) {
   Launched& launched = launched_[index % 2];
   launched.index = index;
   launched.seconds = seconds_;
-  parts_.network.stream().record(launched.done);
+  const comm::StreamView stream = parts_.network.stream();
+  const std::size_t num_bytes = launched.num_losses * sizeof(float);
+  comm::copy_bytes(stream, launched.losses.bytes().first(num_bytes),
+                   losses_.bytes().first(num_bytes));
+  parts_.optimizer.fetch_verdict(launched.verdict);
+  stream.record(launched.done);
 }
 
 // What a launched step has become, agreed by all ranks.
 StepReport Trainer::settle(Launched& launched, StepVotes& votes) {
   const double start = now();
-  launched.done.synchronize();
+  {
+    comm::Progress::Waiting waiting(parts_.progress);  // what peers send is part of the step
+    launched.done.synchronize();
+  }
   const double computed = now();
   launched.seconds.compute += computed - start;
   check_losses(launched);
@@ -121,6 +141,8 @@ bool Trainer::is_logged(std::int64_t index) const {
          index + 1 == parts_.length.total_steps;
 }
 
+bool Trainer::is_measured(std::int64_t index) const { return is_logged(index) || penalised_; }
+
 void Trainer::begin(std::int64_t index) {
   if (first_index_ < 0) first_index_ = index;
   index_ = index;
@@ -132,7 +154,7 @@ void Trainer::begin(std::int64_t index) {
   values.lr_factor = learning_rate_factor(config.schedule, index, parts_.length);
   values.lr = config.optimizer.lr * values.lr_factor;
   values.lambda_factor = decay_factor(config.regularization, index, parts_.length);
-  values.report = is_logged(index) || penalised_;
+  values.report = is_measured(index);
   parts_.optimizer.begin_step(values);
 }
 
@@ -145,11 +167,26 @@ void Trainer::compute_one_by_one() {
       continue;
     }
     const double start = now();
-    Running& running = slots_[0];
-    running.executable->run(*this, version_);  // full buckets leave meanwhile
-    keep_losses(running);
+    compute(m);
     seconds_.compute += now() - start;
   }
+}
+
+// From the inputs to the losses and, behind the last micro-batch of one rank, the update.
+void Trainer::compute(std::int64_t micro_batch) {
+  const Running& running = slots_[0];
+  models::Executable& executable = *running.executable;
+  const bool last = micro_batch + 1 == parts_.loader.num_local_micro_batches();
+  const StepCapture::Kind kind{&executable, micro_batch, last && is_measured(index_),
+                               executable.prepares(version_)};
+  const bool called = capture_.launch(kind, [&] {
+    executable.run(*this, version_);  // full buckets leave meanwhile
+    keep_losses(running, micro_batch);
+  });
+  launched_[index_ % 2].num_losses += num_losses_;
+  if (called) return;
+  executable.repeated(version_);
+  parts_.optimizer.repeated();
 }
 
 // norm: sync. Every micro-batch of the global batch passes a synchronised value before any goes on.
@@ -183,7 +220,9 @@ void Trainer::compute_together() {
   }
   run_until([&](std::size_t slot) { return slots_[slot].executable->num_steps(); });
   slot_ = 0;
-  for (const Running& running : slots_) keep_losses(running);
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot)
+    keep_losses(slots_[slot], static_cast<std::int64_t>(slot));
+  launched_[index_ % 2].num_losses = slots_.size() * num_losses_;
 }
 
 // The next micro-batch, decoded ahead, becomes the slot's input.
@@ -203,13 +242,13 @@ void Trainer::load(std::size_t slot) {
   seconds_.compute += now() - loaded;
 }
 
-// ASYNC on a GPU: the host has them when the stream has passed.
-void Trainer::keep_losses(const Running& running) {
-  Launched& launched = launched_[index_ % 2];
+void Trainer::keep_losses(const Running& running, std::int64_t micro_batch) {
+  std::span<std::byte> to =
+      losses_.bytes().subspan(static_cast<std::size_t>(micro_batch) * num_losses_ * sizeof(float));
   for (const auto& loss : running.executable->plan().graph->losses()) {
-    const std::size_t at = launched.num_losses++ * sizeof(float);
-    comm::copy_bytes(parts_.network.stream(), launched.losses.bytes().subspan(at, sizeof(float)),
+    comm::copy_bytes(parts_.network.stream(), to.first(sizeof(float)),
                      {running.executable->output(loss.name).data, sizeof(float)});
+    to = to.subspan(sizeof(float));
   }
 }
 
@@ -274,28 +313,35 @@ void Trainer::check_losses(const Launched& launched) {
   const auto bad = std::ranges::find_if(values, [](float v) { return !std::isfinite(v); });
   if (bad == values.end() || failure_) return;
   const auto at = static_cast<std::size_t>(bad - values.begin());
-  const float value = *bad;
-  const auto loader = parts_.loader.again(launched.index);
-  Feeder feeder(*loader, parts_.network.stream());
-  Batch* batch = nullptr;
-  for (std::size_t m = 0; m <= at / num_losses_; ++m) batch = feeder.next();
-  models::Executable& executable = parts_.network.training(static_cast<std::size_t>(batch->bucket));
-  feeder.feed(executable, *batch);
-  diverged({launched.index, at % num_losses_, value}, first_non_finite_op(executable, version_),
-           {batch->sample_id.begin(), batch->sample_id.end()});
+  const BadLoss loss{launched.index, at % num_losses_, *bad};
+  std::string first = "an op that was not looked for";
+  std::vector<std::int64_t> samples;
+  const Failure failure = capture([&] {
+    const auto loader = parts_.loader.again(launched.index);
+    Feeder feeder(*loader, parts_.network.stream());
+    Batch* batch = nullptr;
+    for (std::size_t m = 0; m <= at / num_losses_; ++m) batch = feeder.next();
+    samples.assign(batch->sample_id.begin(), batch->sample_id.end());
+    if (lock_step_) return;  // one micro-batch alone computes something else
+    models::Executable& again = parts_.network.training(static_cast<std::size_t>(batch->bucket));
+    feeder.feed(again, *batch);
+    first = first_non_finite_op(again, version_);
+  });
+  if (failure) first = fmt::format("an op that was not found again ({})", failure.text);
+  diverged(loss, first, samples);
 }
 
 void Trainer::after(const models::PlanStep&, const models::Kernel&) { parts_.optimizer.progress(); }
 
+std::vector<std::string> Trainer::gather(const std::string& mine) {
+  comm::Progress::Waiting waiting(parts_.progress);
+  return parts_.communicator.all_gather(mine);
+}
+
 // One small collective: votes, failures and losses of every micro-batch, in their order.
 std::vector<double> Trainer::agree_on_step(const Launched& launched, StepVotes& votes) {
-  if (!failure_ && parts_.optimizer.non_finite()) {
-    failure_ = {comm::ExitCode::kDiverged,
-                fmt::format("step {}: the gradient is not finite (rank {}); the last checkpoint "
-                            "stands; lower optimizer.lr or set clip.norm",
-                            launched.index + 1, parts_.communicator.rank())};
-  }
-  std::string mine(1, static_cast<char>(votes.stop | votes.save << 1));
+  const bool non_finite = launched.verdict.as<std::int32_t>()[0] != 0;
+  std::string mine(1, static_cast<char>(votes.stop | votes.save << 1 | non_finite << 2));
   const std::string text = pack(failure_);
   const auto text_size = static_cast<std::uint32_t>(text.size());
   mine.append(reinterpret_cast<const char*>(&text_size), sizeof(text_size));
@@ -310,10 +356,12 @@ std::vector<double> Trainer::agree_on_step(const Launched& launched, StepVotes& 
   }
   std::vector<double> sums(num_losses_, 0.0);
   Failure first;
+  bool diverged = false;
   std::vector<std::int64_t> left_out;
-  for (const std::string& bytes : parts_.communicator.all_gather(mine)) {
+  for (const std::string& bytes : gather(mine)) {
     votes.stop |= bytes[0] & 1;
     votes.save |= bytes[0] >> 1 & 1;
+    diverged |= bytes[0] >> 2 & 1;
     std::uint32_t size;
     std::memcpy(&size, bytes.data() + 1, sizeof(size));
     std::size_t at = 1 + sizeof(size);
@@ -328,6 +376,12 @@ std::vector<double> Trainer::agree_on_step(const Launched& launched, StepVotes& 
     }
   }
   if (first) throw AgreedError(first.code, first.text);
+  if (diverged) {  // and no rank has a loss that says more
+    throw AgreedError(comm::ExitCode::kDiverged,
+                      fmt::format("step {}: the gradient is not finite; the last checkpoint "
+                                  "stands; lower optimizer.lr or set clip.norm",
+                                  launched.index + 1));
+  }
   agree_on_left_out(left_out);
   for (double& sum : sums) sum /= static_cast<double>(parts_.optimizer.num_micro_batches());
   return sums;
@@ -372,8 +426,9 @@ StepReport Trainer::describe(const Launched& launched, const std::vector<double>
       report.extra.push_back({"sparsity/" + group.group, group.sparsity});
     }
   }
-  report.memory_bytes =
-      parts_.network.stream().on_cpu() ? peak_memory_bytes() : comm::peak_allocated_bytes();
+  report.memory_bytes = parts_.network.stream().on_cpu()
+                            ? peak_memory_bytes()
+                            : comm::peak_allocated_bytes(comm::DeviceKind::kCuda);
   const double end = now();
   report.seconds = launched.seconds;
   report.seconds.total = end - last_end_;

@@ -17,6 +17,7 @@
 #include "trainer/optim/schedule.h"
 #include "trainer/optim/sharded_optimizer.h"
 #include "trainer/report/step_report.h"
+#include "trainer/step_capture.h"
 
 namespace trainer {
 
@@ -57,12 +58,14 @@ class Trainer : private models::StepObserver {
     std::vector<std::int64_t> samples;
     bool in_forward = false;
   };
-  // A step that was launched, and what the host will know of it. ASYNC: `losses` from `done` on.
+  // A step that was launched, and what the host will know of it. ASYNC: `losses` and `verdict` from
+  // `done` on.
   struct Launched {
     explicit Launched(comm::Device device) : done(device) {}
     std::int64_t index = -1;     // -1: none
     comm::Buffer losses;         // by micro-batch, then in the order of the graph's losses
     std::size_t num_losses = 0;  // in the buffer
+    comm::Buffer verdict;        // ShardedOptimizer::fetch_verdict
     comm::Event done;
     StepSeconds seconds;
     std::span<const float> values() const { return losses.as<float>().first(num_losses); }
@@ -71,10 +74,12 @@ class Trainer : private models::StepObserver {
   void launch(std::int64_t index);
   StepReport settle(Launched& launched, StepVotes& votes);
   bool is_logged(std::int64_t index) const;
+  bool is_measured(std::int64_t index) const;
   void compute_one_by_one();
+  void compute(std::int64_t micro_batch);
   void compute_together();
   void load(std::size_t slot);
-  void keep_losses(const Running& running);
+  void keep_losses(const Running& running, std::int64_t micro_batch);
   struct BadLoss {
     std::int64_t index;  // of the step
     std::size_t loss;
@@ -84,12 +89,14 @@ class Trainer : private models::StepObserver {
                 const std::vector<std::int64_t>& samples);
   void check_losses(const Launched& launched);
   void skip_micro_batch();
+  std::vector<std::string> gather(const std::string& mine);
   std::vector<double> agree_on_step(const Launched& launched, StepVotes& votes);
   void agree_on_left_out(const std::vector<std::int64_t>& samples);
   StepReport describe(const Launched& launched, const std::vector<double>& losses);
 
   void bucket_ready(int bucket) override;
   void bucket_needed(int bucket) override;
+  bool watches_steps() const override { return capture_.enabled(); }
   void before(const models::PlanStep& step, const models::Kernel& kernel) override;
   void after(const models::PlanStep& step, const models::Kernel& kernel) override;
 
@@ -97,8 +104,10 @@ class Trainer : private models::StepObserver {
   std::vector<Running> slots_;  // one, or all of this rank with norm: sync
   std::size_t slot_ = 0;        // that runs
   std::optional<LockStep> lock_step_;
+  StepCapture capture_;
   Feeder feeder_;
   std::size_t num_losses_;                    // of a micro-batch
+  comm::Buffer losses_;                       // as Launched's, on the device, of the newest step
   std::array<Launched, 2> launched_;          // this step and the one before
   std::set<std::int64_t> left_out_;           // by on_error: skip, on any rank
   std::vector<std::int64_t> newly_left_out_;  // in this step

@@ -160,10 +160,14 @@ void TrainingRun::build() {
   });
 }
 
-// What computes each layer, a line each.
+// What computes each layer, a line each; of every data.size.
 std::string TrainingRun::kernels() const {
   std::string lines;
-  for (const std::string& line : network_->training(0).implementations()) lines += line + "\n";
+  for (std::size_t bucket = 0; bucket < config_.data.size.size(); ++bucket) {
+    for (const std::string& line : network_->training(bucket).implementations()) {
+      lines += line + "\n";
+    }
+  }
   return lines;
 }
 
@@ -336,8 +340,8 @@ RunResult TrainingRun::run() {
 
 void TrainingRun::report_check(const StepReport& report) {
   log_->info(
-      "check: loss {:.4g}; {} a step, {} for the run; peak memory {} a rank; nothing was "
-      "saved",
+      "check: loss {:.4g}; the first step took {}, the run takes at most {}; peak memory {} a "
+      "rank; nothing was saved",
       report.loss, format_duration(report.seconds.total),
       format_duration(report.seconds.total * static_cast<double>(length_.total_steps)),
       format_bytes(report.memory_bytes));

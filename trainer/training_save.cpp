@@ -75,6 +75,7 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
     snapshot.optimizer.push_back({state, tensor, begin, end, values});
   });
   stream_->view().synchronize();
+  if (bulk_) bulk_->barrier();  // had a peer gone, what it did not send would be saved as well
   return snapshot;
 }
 

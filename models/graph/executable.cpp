@@ -70,7 +70,7 @@ struct Executable::BoundStep {
 Executable::Executable(Plan plan, ParameterStorage& storage, const BindOptions& options)
     : plan_(std::move(plan)),
       stream_(options.stream),
-      graphs_(stream_, options.capture && plan_.training && !stream_.on_cpu()) {
+      graphs_(stream_, options.capture && !stream_.on_cpu()) {
   allocate(options, storage);
   compile(options);
   bind_steps();
@@ -142,7 +142,8 @@ void Executable::compile(const BindOptions& options) {
   for (std::size_t n = 0; n < graph.nodes().size(); ++n) {
     const Node& node = graph.nodes()[n];
     KernelContext context{options.device, options.stream, options.direct_convolution,
-                          {}, {}, wants[n], plan_.training, &shared_};
+                          {}, {}, wants[n], plan_.training, &shared_,
+                          options.engines != nullptr ? options.engines : &shared_};
     context.wants_gradient.resize(node.inputs.size(), false);
     for (Value input : node.inputs) context.inputs.push_back(tensors_[input.id]);
     for (Value output : node.outputs) context.outputs.push_back(tensors_[output.id]);
@@ -185,22 +186,27 @@ void Executable::bind_steps() {
 void Executable::run(StepObserver& observer, std::int64_t parameter_version, std::size_t begin,
                      std::size_t end) {
   if (begin == 0) graphs_.begin(parameter_version, observer.watches_steps());
-  const auto is_marker = [](const BoundStep& bound) { return bound.kernel == nullptr; };
+  // What is recorded ends at a marker, and at a kernel that the host must wait for.
+  const auto is_cut = [](const BoundStep& bound) {
+    return bound.kernel == nullptr || bound.kernel->waits_for_device();
+  };
   while (begin < end) {
     const auto first = steps_.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto last = std::find_if(first, steps_.begin() + static_cast<std::ptrdiff_t>(end),
-                                   is_marker);
-    const auto marker = static_cast<std::size_t>(last - steps_.begin());
-    graphs_.run(begin, marker, [&] { launch(observer, begin, marker); });
-    if (marker < end) {
-      const PlanStep& step = *steps_[marker].step;
-      if (step.kind == StepKind::kBucketReady) {
+    const auto last =
+        std::find_if(first, steps_.begin() + static_cast<std::ptrdiff_t>(end), is_cut);
+    const auto cut = static_cast<std::size_t>(last - steps_.begin());
+    graphs_.run(begin, cut, [&] { launch(observer, begin, cut); });
+    if (cut < end) {
+      const PlanStep& step = *steps_[cut].step;
+      if (steps_[cut].kernel != nullptr) {
+        launch(observer, cut, cut + 1);
+      } else if (step.kind == StepKind::kBucketReady) {
         observer.bucket_ready(step.bucket);
       } else {
         observer.bucket_needed(step.bucket);
       }
     }
-    begin = std::min(marker + 1, end);
+    begin = std::min(cut + 1, end);
   }
   if (end == num_steps()) graphs_.end();
 }

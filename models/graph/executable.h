@@ -27,7 +27,8 @@ class StepObserver {
   virtual void bucket_ready(int /*bucket*/) {}
   virtual void bucket_needed(int /*bucket*/) {}
   // Called around each step of a run that launches its steps one by one: on a CPU, every run. On
-  // CUDA, where most runs replay what was recorded, those whose observer says that it watches.
+  // CUDA, where most runs replay what was recorded, those whose observer says that it watches; it
+  // may then be recording the run as a part of more.
   virtual bool watches_steps() const { return false; }
   virtual void before(const PlanStep& /*step*/, const Kernel& /*kernel*/) {}
   virtual void after(const PlanStep& /*step*/, const Kernel& /*kernel*/) {}
@@ -39,8 +40,10 @@ struct BindOptions {
   bool direct_convolution = false;
   // Where this executable writes gradients, laid out as the storage's; null: the storage's.
   const comm::Buffer* gradients = nullptr;
-  // On CUDA, record the launches of a training plan between two markers once and replay them. Off
-  // for debugging.
+  // What is found out once for all executables of one stream: library handles and convolution
+  // engines. Null: every executable does it for itself. Outlives the executable.
+  SharedState* engines = nullptr;
+  // On CUDA, record the launches between two markers once and replay them. Off for debugging.
   bool capture = true;
 };
 
@@ -69,12 +72,20 @@ class Executable {
   // begins at step 0 and is complete at the last; all runs cut the list at the same steps.
   void run(StepObserver& observer, std::int64_t parameter_version, std::size_t begin,
            std::size_t end);
+  // Whether a run would launch what prepares weights, as it does where parameters changed. Two
+  // watched runs that agree in this launch the same.
+  bool prepares(std::int64_t parameter_version) const { return graphs_.changed(parameter_version); }
+  // Instead of a run: a graph that the caller recorded of a watched run was launched.
+  // REQUIRES: `prepares` answered as it did before that run.
+  void repeated(std::int64_t parameter_version) { graphs_.repeated(parameter_version); }
   std::size_t num_steps() const { return plan_.steps.size(); }
   std::vector<SyncPoint> sync_points() const;  // in their order
 
   Tensor input(const std::string& name) const;   // null data: this graph has no such field
   Tensor output(const std::string& name) const;  // REQUIRES: a named output or loss of the graph
   const Plan& plan() const { return plan_; }
+  // Of a plan value, as it lies on the device now: others may share its memory. Null data: unused.
+  const Tensor& tensor(int value) const { return tensors_[static_cast<std::size_t>(value)]; }
   std::int64_t arena_bytes() const { return arena_bytes_; }
   std::int64_t workspace_bytes() const { return workspace_bytes_; }
   // Sorted "scope: implementation" lines: recorded in the manifest.
@@ -89,8 +100,6 @@ class Executable {
   void compile(const BindOptions& options);
   void bind_steps();
   void launch(StepObserver& observer, std::size_t begin, std::size_t end);
-  Tensor tensor_of(int value) const;
-
   Plan plan_;
   comm::StreamView stream_;
   StepGraphs graphs_;

@@ -38,6 +38,7 @@ class Builder {
     }
     result_.layouts.resize(result_.graph.values().size(), Layout::kPlain);
     for (const auto& info : result_.graph.values()) result_.types.push_back(info.spec.type);
+    if (precision == Precision::kBf16) store_images();
   }
 
   LaidOutGraph build() {
@@ -54,6 +55,27 @@ class Builder {
   }
 
  private:
+  // An input that only convolutions read is written as they want it, so that whoever fills it
+  // converts and reorders in the same sweep.
+  void store_images() {
+    std::vector<bool> read(source_.values().size()), otherwise(read.size());
+    for (const Node& node : source_.nodes()) {
+      const bool converts =
+          node.op->layout() == LayoutRule::kImage && node.op->precision() == PrecisionRule::kBf16;
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+        (converts && i == 0 ? read : otherwise)[node.inputs[i].id] = true;
+      }
+    }
+    for (const auto& named : source_.outputs()) otherwise[named.value.id] = true;
+    for (std::size_t v = 0; v < read.size(); ++v) {
+      const auto& info = source_.values()[v];
+      if (info.role != Graph::Role::kInput || info.spec.shape.rank != 4) continue;
+      if (info.spec.type != Type::kF32 || !read[v] || otherwise[v]) continue;
+      result_.layouts[mapped_[v].id] = Layout::kBlocked;
+      result_.types[mapped_[v].id] = Type::kBF16;
+    }
+  }
+
   void add(const Node& node) {
     Graph& graph = result_.graph;
     Graph::Scope scope(graph, node.scope);

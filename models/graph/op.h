@@ -27,7 +27,8 @@ struct Saved {
 enum class LayoutRule : std::uint8_t {
   kPlain,    // reads and writes plain tensors only
   kBlocked,  // rank-4 activations blocked, except graph inputs, which it reads plain
-  kImage,    // as kBlocked, but its first input comes as it is where it has few channels
+  kImage,    // as kBlocked, but its first input comes as it is where it has few channels, and a
+             // graph input that such ops alone read is blocked bf16 where the plan computes in it
   kFollow,   // all rank-4 inputs and outputs in the order of the first input
   kAny,      // reads either order through Tensor::channel_block; rank-4 outputs are plain
 };
@@ -68,6 +69,9 @@ class Kernel {
   virtual double backward_flops() const { return 0.0; }
   // Name of the chosen implementation, for `bench` and the manifest.
   virtual std::string implementation() const { return {}; }
+  // True where a call makes the host wait for the device, so that it cannot be recorded. Such a
+  // kernel keeps nothing from call to call: the version that it is given may be an older one.
+  virtual bool waits_for_device() const { return false; }
 };
 
 // State that kernels of one executable share, by key: library handles, weights in another physical
@@ -76,9 +80,11 @@ class SharedState {
  public:
   template <typename T, typename Make>
   std::shared_ptr<T> get(const std::string& key, Make make) {
-    auto& slot = entries_[key];
-    if (!slot) slot = make();
-    return std::static_pointer_cast<T>(slot);
+    const auto found = entries_.find(key);
+    if (found != entries_.end()) return std::static_pointer_cast<T>(found->second);
+    const std::shared_ptr<T> made = make();  // null is an answer, too
+    entries_.emplace(key, made);
+    return made;
   }
 
  private:
@@ -94,7 +100,8 @@ struct KernelContext {
   std::vector<Tensor> outputs;
   std::vector<bool> wants_gradient;  // per input; all false in an inference plan
   bool training = false;
-  SharedState* shared = nullptr;
+  SharedState* shared = nullptr;   // of the executable
+  SharedState* engines = nullptr;  // of all executables of the stream
 };
 
 // Description of one operation: immutable, no device, no memory.

@@ -14,7 +14,7 @@ namespace models {
 
 // Where the memory of a plan value comes from.
 enum class Storage : std::uint8_t {
-  kInput,      // a field of the batch, written before each run
+  kInput,      // a field of the batch, written before each run in the type and layout of the value
   kParameter,  // the flat parameter buffer
   kGradient,   // the flat gradient buffer
   kArena,      // shared by values whose lifetimes do not overlap

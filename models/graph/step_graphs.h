@@ -26,6 +26,11 @@ class StepGraphs {
 
   // Begins a run, and decides how it goes. `plain`: launched one by one, this time.
   void begin(std::int64_t parameter_version, bool plain);
+  // Whether the next run, of this version, launches what prepares weights.
+  bool changed(std::int64_t parameter_version) const { return last_ != parameter_version; }
+  // A plain run that somebody recorded was repeated with this version.
+  // REQUIRES: `changed` answered as it did before the run that was recorded.
+  void repeated(std::int64_t parameter_version) { last_ = parameter_version; }
   bool plain() const { return mode_ == Mode::kPlain; }
   // What kernels are given as the version of the parameters in this run.
   std::int64_t kernel_version() const { return kernel_version_; }

@@ -27,8 +27,8 @@ std::string to_string(const ConvRequest& r) {
 
 std::shared_ptr<ConvEngine> conv_engine(const KernelContext& context, const ConvRequest& request) {
   const auto library =
-      context.shared->get<ConvLibrary>(kConvLibrary, [&] { return open_cudnn(context); });
-  return context.shared->get<ConvEngine>(
+      context.engines->get<ConvLibrary>(kConvLibrary, [&] { return open_cudnn(context); });
+  return context.engines->get<ConvEngine>(
       to_string(request), [&] { return std::shared_ptr<ConvEngine>(library->find(request)); });
 }
 

@@ -21,12 +21,13 @@ class OnHost final : public Kernel {
     host.stream = stream_.view();
     host.inputs = inputs_;
     host.outputs = outputs_;
-    host.shared = &shared_;
+    host.shared = host.engines = &shared_;
     kernel_ = compile(host);
     workspace_ = comm::Buffer({}, static_cast<std::size_t>(kernel_->workspace_bytes()));
   }
 
   std::string implementation() const override { return "on the host"; }
+  bool waits_for_device() const override { return true; }
 
   void forward(const KernelArgs& args) override {
     for (std::size_t i = 0; i < inputs_.size(); ++i) copy(args.inputs[i], inputs_[i]);

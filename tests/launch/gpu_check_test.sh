@@ -15,6 +15,7 @@ expect_text "no $scratch/ridgeline; launch/build cuda --tests makes it"
 
 expect_code 0 launch/gpu-check --dry-run
 expect_text "+ $PWD/build-cuda/test_ops"
+expect_text "--parity --steps 2 data.size="
 expect_text "model.norm=frozen runtime.precision=fp32"
 expect_text "model.norm=frozen runtime.precision=bf16"
 expect_text "-np 2 --oversubscribe"
@@ -35,20 +36,33 @@ fi
 expect_code 0 "${check[@]}" --rehearse --steps 2 --no-compile --out "$scratch/logs" \
   --only tests,parity,determinism,resume,ranks
 expect_text "tests        skipped  no test_ops"
-expect_text "parity       passed   norm frozen"
-expect_no_text "bf16"
+expect_text "parity       skipped  a CPU alone"
 for part in determinism resume ranks; do
   grep -Eq "^$part +passed +.*: the same bytes" "$scratch/logs/report.txt" ||
     fail "$part: $output"
 done
 
 # And on a pretended GPU, where the build has one: everything but the numbers.
-if [[ -x ${binary%/*}/tests/software_gpu/ridgeline_software_gpu ]]; then
+software=${binary%/*}/tests/software_gpu/ridgeline_software_gpu
+if [[ -x $software ]]; then
   expect_code 0 launch/gpu-check --build "${binary%/*}" --rehearse --steps 1 --no-compile \
     --out "$scratch/software-logs" --only parity
   expect_text "on cuda, a rehearsal"
-  expect_text "parity       passed   norm frozen, GPU and CPU"
-  expect_text "parity       passed   norm batch, bf16 and fp32"
+  for norm in batch frozen; do
+    for precision in fp32 bf16; do
+      expect_text "parity       passed   norm $norm, $precision: parity: "
+    done
+  done
+  fake ridgeline_software_gpu <<BODY
+[[ "\$*" != *--parity*norm=frozen* ]] || { echo "error 70: first in conv1" >&2; exit 70; }
+[[ "\$*" != *--parity* ]] || { echo "parity: all agree"; exit; }
+exec "$software" "\$@"
+BODY
+  ln -s "$scratch/bin/ridgeline_software_gpu" "$scratch/build/"
+  expect_code 1 "${check[@]}" --rehearse --only parity
+  expect_text "parity       passed   norm batch, bf16: parity: all agree"
+  expect_text "parity       FAILED   norm frozen, bf16: error 70: first in conv1"
+  rm "$scratch/build/ridgeline_software_gpu"
 fi
 
 # Runs that differ, tests that fail, a program that stops: each is told, the rest goes on.

@@ -35,7 +35,7 @@ class GpuEngines : public ::testing::Test {
     shared.get<ConvLibrary>(kConvLibrary, [&] { return library_; });
     KernelContext context{{}, stream_.view()};
     context.training = plan.training;
-    context.shared = &shared;
+    context.shared = context.engines = &shared;
     const Node& n = plan.graph->nodes()[static_cast<std::size_t>(node)];
     for (Value input : n.inputs) context.inputs.push_back(tensor_of(plan, input));
     for (Value output : n.outputs) context.outputs.push_back(tensor_of(plan, output));

@@ -12,6 +12,7 @@ namespace comm::cuda {
 namespace {
 
 using software_gpu::Bytes;
+using software_gpu::Launches;
 using software_gpu::Point;
 using software_gpu::Stream;
 using software_gpu::Work;
@@ -37,6 +38,11 @@ Bytes require_allocated(Bytes bytes) {
     fail(ExitCode::kDevice, "{} bytes at {} are not inside an allocation", bytes.size(),
          static_cast<const void*>(bytes.data()));
   return whole;
+}
+
+void add(Stream& queue, std::int64_t Launches::*count, Work work) {
+  if (!queue.capturing()) ++(software_gpu::launches().*count);
+  queue.add(std::move(work));
 }
 
 Work move_bytes(const char* name, std::span<std::byte> to, Bytes from) {
@@ -93,17 +99,17 @@ void copy(StreamView stream, std::span<std::byte> to, std::span<const std::byte>
   if (reads_later && writes_later && (to_device || from_device)) {
     Work work = move_bytes("a copy", to, from);
     work.memory = {require_allocated(to), require_allocated(from)};
-    queue.add(std::move(work));
+    add(queue, &Launches::copies, std::move(work));
   } else if (to_device) {
     Work work{"a copy of host memory"};
     work.memory = {require_allocated(to)};
     const auto read = std::make_shared<const std::vector<std::byte>>(from.begin(), from.end());
     work.run = std::make_shared<const std::function<void()>>(
         [to, read] { std::memcpy(to.data(), read->data(), read->size()); });
-    queue.add(std::move(work));
+    add(queue, &Launches::copies, std::move(work));
   } else {
     if (from_device) require_allocated(from);
-    queue.add(move_bytes("a copy to host memory", to, from));
+    add(queue, &Launches::copies, move_bytes("a copy to host memory", to, from));
     queue.drain();
   }
 }
@@ -114,7 +120,7 @@ void zero(StreamView stream, std::span<std::byte> bytes) {
   work.memory = {require_allocated(bytes)};
   work.run = std::make_shared<const std::function<void()>>(
       [bytes] { std::memset(bytes.data(), 0, bytes.size()); });
-  native(stream).add(std::move(work));
+  add(native(stream), &Launches::copies, std::move(work));
 }
 
 void* create_stream(int device) {
@@ -194,7 +200,10 @@ void cancel_capture(StreamView stream) noexcept {
 
 void launch_graph(StreamView stream, void* graph) {
   const Lock lock(software_gpu::device_lock());
-  for (const Work& work : *static_cast<std::vector<Work>*>(graph)) native(stream).add(work);
+  Stream& queue = native(stream);
+  if (queue.capturing()) fail(ExitCode::kDevice, "a graph inside a graph is not modelled");
+  ++software_gpu::launches().graphs;
+  for (const Work& work : *static_cast<std::vector<Work>*>(graph)) queue.add(work);
 }
 
 void destroy_graph(void* graph) noexcept { delete static_cast<std::vector<Work>*>(graph); }
@@ -202,7 +211,7 @@ void destroy_graph(void* graph) noexcept { delete static_cast<std::vector<Work>*
 void run_body(StreamView stream, std::span<const std::byte> captured, std::function<void()> body) {
   const Lock lock(software_gpu::device_lock());
   const char* const name = body.target_type().name();
-  native(stream).add(software_gpu::kernel(name, captured, std::move(body)));
+  add(native(stream), &Launches::kernels, software_gpu::kernel(name, captured, std::move(body)));
 }
 
 }  // namespace comm::cuda

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "comm/parallel.h"
@@ -152,6 +153,35 @@ struct Observer : StepObserver {
   std::string log, found;
 };
 
+// y = x + 1, on the host.
+class HostKernel final : public Kernel {
+ public:
+  explicit HostKernel(comm::StreamView stream) : stream_(stream) {}
+  bool waits_for_device() const override { return true; }
+  void forward(const KernelArgs& args) override {
+    std::array<float, kCount> values;
+    const auto bytes = std::as_writable_bytes(std::span(values));
+    comm::copy_bytes(stream_, bytes, {args.inputs[0].data, bytes.size()});
+    for (float& value : values) value += 1;
+    comm::copy_bytes(stream_, {args.outputs[0].data, bytes.size()}, bytes);
+    stream_.synchronize();
+  }
+
+ private:
+  comm::StreamView stream_;
+};
+
+class HostOp final : public Op {
+ public:
+  std::string name() const override { return "host"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
+    return {inputs[0]};
+  }
+  std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    return std::make_unique<HostKernel>(context.stream);
+  }
+};
+
 // loss = 0.5 sum 3 w x, so dw = 1.5 x.
 class Replay : public ::testing::Test {
  protected:
@@ -268,6 +298,54 @@ TEST_F(Replay, ARunThatFailedIsPreparedAnew) {
     run(version, 2);
     run(version, 3);
   }
+}
+
+// A watched run is recorded by whoever watches; repeating the record is a run to those that follow.
+TEST_F(Replay, AWatchedRunCanBeRecordedAsAPartOfMore) {
+  bind(true);
+  run(1, 1);
+  observer_.watches = true;
+  EXPECT_TRUE(executable_->prepares(2));
+  EXPECT_FALSE(executable_->prepares(1));
+  const comm::WorkGraph graph(stream_, [&] { executable_->run(observer_, 2); });
+  float x = 1;
+  for (const std::int64_t version : {2, 3, 4}) {
+    write(storage_->parameter("w"), static_cast<float>(version));
+    write(executable_->input("x"), ++x);
+    if (version > 2) executable_->repeated(version);
+    graph.launch(stream_);
+    EXPECT_EQ(read(executable_->output("loss")), kCount * 3 * static_cast<float>(version) * x);
+    EXPECT_EQ(op_->last->times(), version);
+  }
+  EXPECT_EQ(calls_.forward, 2);
+  EXPECT_FALSE(executable_->prepares(4));
+  version_ = 4, w_ = 4;
+  run(4, 9);
+  EXPECT_EQ(op_->last->times(), 4);
+  run(5, 9);
+  EXPECT_EQ(op_->last->times(), 5);
+}
+
+TEST_F(Replay, InferenceIsRecordedUpToKernelsThatWait) {
+  Graph graph;
+  op_ = std::make_shared<PreparedOp>(calls_);
+  const ValueSpec spec{Type::kF32, {kCount}};
+  const Value w = graph.parameter({"w", {kCount}});
+  const Value y = graph.add(op_, {graph.input("x", spec), w})[0];
+  graph.output("y", graph.add(op_, {graph.add(std::make_shared<HostOp>(), {y})[0], w})[0]);
+  Plan p = plan(graph, {.device = kGpu.kind, .training = false});
+  storage_ = std::make_unique<ParameterStorage>(p.layout, kGpu);
+  executable_ =
+      std::make_unique<Executable>(std::move(p), *storage_, BindOptions{kGpu, stream_.view()});
+  float x = 0;
+  for (const std::int64_t version : {1, 1, 1, 2, 2, 3, 3}) {
+    const auto factor = static_cast<float>(3 * version);
+    write(storage_->parameter("w"), static_cast<float>(version));
+    write(executable_->input("x"), ++x);
+    executable_->run(observer_, version);
+    EXPECT_EQ(read(executable_->output("y")), factor * (factor * x + 1)) << "version " << version;
+  }
+  EXPECT_EQ(calls_.forward, 2 * 3);  // launched, recorded without a change, recorded with one
 }
 
 TEST_F(Replay, FindsWhatIsNotFiniteOnTheDevice) {

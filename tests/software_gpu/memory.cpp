@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::size_t kReserved = std::size_t{1} << 40;
 constexpr std::size_t kAlignment = 256;  // as cudaMalloc's
+// Large blocks lie on huge pages: memory is opened and closed page by page.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr int kMaxDevices = 4;
 constexpr int kHost = kMaxDevices;  // index of the page-locked range
 
@@ -50,17 +52,21 @@ struct Range {
   // The block ends at the end of its pages, and a page that stays closed follows.
   std::byte* allocate(std::size_t size_bytes) {
     if (begin == nullptr) {
-      void* range =
-          mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      void* range = mmap(nullptr, kReserved + kHugePage, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       REQUIRE(range != MAP_FAILED, "no address range for a software GPU");
-      begin = static_cast<std::byte*>(range);
+      begin = reinterpret_cast<std::byte*>(
+          round_up(reinterpret_cast<std::uintptr_t>(range), kHugePage));
       next = page();
     }
     const std::size_t aligned = round_up(size_bytes, kAlignment);
     const std::size_t pages_bytes = round_up(aligned, page());
+    const bool huge = pages_bytes >= kHugePage;
+    if (huge) next = round_up(next, kHugePage);
     REQUIRE(next + pages_bytes + page() <= kReserved, "the software GPU is out of addresses");
     std::byte* const pages = begin + next;
     next += pages_bytes + page();
+    if (huge) madvise(pages, pages_bytes, MADV_HUGEPAGE);
     mprotect(pages, pages_bytes, PROT_READ | PROT_WRITE);
     std::memset(pages, 0xff, pages_bytes);
     std::byte* const data = pages + pages_bytes - aligned;

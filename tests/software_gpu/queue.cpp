@@ -57,6 +57,7 @@ void Stream::add(Work work) {
 }
 
 void Stream::drain(const Point* until) {
+  if (queue_.empty() || (until != nullptr && until->done)) return;
   const Access access;
   const OneThread one;
   while (!queue_.empty() && (until == nullptr || !until->done)) {
@@ -141,6 +142,11 @@ Work kernel(const char* name, std::span<const std::byte> captured, std::function
     if (!memory.empty()) work.memory.push_back(memory);
   }
   return work;
+}
+
+Launches& launches() {
+  static Launches counts;
+  return counts;
 }
 
 void refuse_in_capture(const char* call) {

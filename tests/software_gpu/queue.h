@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -70,6 +71,12 @@ void before_release(Bytes allocation);
 // Work that calls `body`, which holds the bytes `captured`. Errors: kDevice when they hold a
 // pointer to ordinary memory of the host, which a GPU could not follow.
 Work kernel(const char* name, std::span<const std::byte> captured, std::function<void()> body);
+
+// What the program has had run so far; calls that were recorded count as the launch of their graph.
+struct Launches {
+  std::int64_t kernels = 0, copies = 0, graphs = 0;  // copies: zeros too
+};
+Launches& launches();  // under the lock
 
 // For a call that a thread may not make while it captures: spoils the capture. Errors: kDevice.
 void refuse_in_capture(const char* call);

@@ -1,13 +1,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "comm/buffer.h"
 #include "comm/gpu.h"
 #include "comm/parallel.h"
 #include "comm/work_graph.h"
+#include "tests/software_gpu/queue.h"
 
 namespace comm {
 namespace {
@@ -71,6 +74,18 @@ TEST_F(SoftwareGpuDeathTest, AKernelThatWritesBehindItsMemoryEndsTheProcess) {
   };
   EXPECT_DEATH(run(200, device_floats()), "Store.* touched device memory that is not allocated");
   EXPECT_DEATH(run(1, nullptr), "");
+}
+
+TEST_F(SoftwareGpuDeathTest, LargeMemoryIsGuardedToo) {
+  constexpr std::size_t kMany = 3 << 20;
+  const Buffer large(kGpu, kMany * sizeof(float));
+  const volatile float* const value = large.as<float>().data();
+  EXPECT_DEATH(static_cast<void>(value[kMany / 2]), "the host touched device memory");
+  const auto write_behind = [&] {
+    parallel_for(stream_, kMany + 1, Store{1, large.as<float>().data()});
+    stream_.view().synchronize();
+  };
+  EXPECT_DEATH(write_behind(), "somebody touched device memory");
 }
 
 TEST_F(SoftwareGpuDeathTest, MemoryThatQueuedWorkUsesIsNotReleased) {
@@ -218,18 +233,18 @@ TEST_F(SoftwareGpu, TooMuchMemoryIsAnError) {
 }
 
 TEST_F(SoftwareGpu, TransferMemoryIsHostMemoryAndCounted) {
-  const auto count = allocation_count(), bytes = allocated_bytes();
+  const auto count = allocation_count(), bytes = allocated_bytes(DeviceKind::kCpu);
   {
     Buffer memory = Buffer::for_transfer(kGpu, 1000);
     EXPECT_EQ(memory.device(), Device{});
     EXPECT_EQ(allocation_count(), count + 1);
-    EXPECT_EQ(allocated_bytes(), bytes + 1000);
+    EXPECT_EQ(allocated_bytes(DeviceKind::kCpu), bytes + 1000);
     Buffer moved = std::move(memory);
     moved.bytes()[999] = std::byte{1};
     memory = Buffer::for_transfer(Device{}, 10);
     std::swap(memory, moved);
   }
-  EXPECT_EQ(allocated_bytes(), bytes);
+  EXPECT_EQ(allocated_bytes(DeviceKind::kCpu), bytes);
 }
 
 TEST_F(SoftwareGpu, TheSurveyFindsIt) {
@@ -261,6 +276,28 @@ TEST_F(SoftwareGpu, AGraphRepeatsItsCallsAndReadsMemoryAnew) {
   graph.launch(stream_);
   graph.launch(stream_);
   EXPECT_EQ(read()[5], 11 + 2 * 12);
+}
+
+TEST_F(SoftwareGpu, CountsWhatAProgramLaunches) {
+  const auto counted = [&](const std::function<void()>& action) {
+    const software_gpu::Launches before = software_gpu::launches();
+    action();
+    const software_gpu::Launches after = software_gpu::launches();
+    return std::array{after.kernels - before.kernels, after.copies - before.copies,
+                      after.graphs - before.graphs};
+  };
+  using Counts = std::array<std::int64_t, 3>;
+  std::optional<WorkGraph> graph;
+  const auto work = [&] {
+    store(1);
+    store(2);
+    zero_bytes(stream_, device_.bytes());
+    fetch();
+  };
+  EXPECT_EQ(counted(work), (Counts{2, 2, 0}));
+  EXPECT_EQ(counted([&] { graph.emplace(stream_, work); }), (Counts{0, 0, 0}));
+  EXPECT_EQ(counted([&] { graph->launch(stream_); }), (Counts{0, 0, 1}));
+  EXPECT_EQ(counted([&] { read(); }), (Counts{0, 1, 0}));
 }
 
 TEST_F(SoftwareGpu, WhatACaptureMayNotHoldIsRefusedAndSpoilsIt) {

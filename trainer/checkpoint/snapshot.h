@@ -71,7 +71,7 @@ struct CheckpointMeta {
 
 // The state of a run at a step boundary, as views of the caller's memory.
 struct Snapshot {
-  bool kept = false;  // the memory stays as it is until the save has finished: it need not be copied
+  bool kept = false;  // the memory stays as it is until the save has finished: no copy is needed
   CheckpointMeta meta;                // equal on all ranks
   std::vector<NamedArray> model;      // rank 0 gives every tensor; ignored elsewhere
   std::vector<NamedArray> ema;        // rank 0; empty: no model-ema.h5

@@ -14,6 +14,7 @@
 #include "trainer/commands/bench_input.h"
 #include "trainer/commands/bench_run.h"
 #include "trainer/commands/data_facts.h"
+#include "trainer/commands/parity.h"
 #include "trainer/commands/process_clock.h"
 #include "trainer/commands/synthetic_batch.h"
 #include "trainer/commands/verbs.h"
@@ -128,7 +129,9 @@ struct Options {
   BenchOptions bench;
   bool json = false;
   bool input = false;
+  bool parity = false;
 };
+constexpr int kParitySteps = 2;  // the second one from weights that both have updated
 
 void run_input(const Config& config, const Options& options, const CommandContext& context) {
   const InputSpeed speed =
@@ -137,9 +140,19 @@ void run_input(const Config& config, const Options& options, const CommandContex
   std::fputs((options.json ? input_json(speed) : input_text(speed)).c_str(), stdout);
 }
 
+void run_parity_verb(const Config& config, const Options& options, const CommandContext& context) {
+  const ParityResult result =
+      run_parity(config, options.bench.steps, context.communicator, context.progress);
+  std::fputs(to_text(result).c_str(), stdout);
+  if (result.differing.empty()) return;
+  comm::fail(comm::ExitCode::kBug, "bench --parity: CPU and GPU differ, first in {}",
+             to_text(result.differing[0]));
+}
+
 void run_verb(const Options& options, const CommandContext& context) {
   const Config config = load_agreed_config(options.config, context.communicator).config;
   if (options.input) return run_input(config, options, context);
+  if (options.parity) return run_parity_verb(config, options, context);
   const BenchResult result =
       run_bench(config, options.bench, context.communicator, context.progress);
   if (!context.is_root()) return;
@@ -168,6 +181,10 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
       config.runtime.threads > 0 ? config.runtime.threads : comm::default_threads(communicator);
   omp_set_num_threads(threads);
   const comm::Stream stream(choose_device(config.runtime, communicator), threads);
+  if (options.floor && !stream.view().on_cpu()) {
+    throw AgreedError(comm::ExitCode::kUsage,
+                      "--floor times the convolutions of a CPU; set runtime.device=cpu");
+  }
   communicator.barrier();  // the zero of all ranks' traces
   StepTrace trace(communicator.rank(), steady_seconds());
   BenchResult result = describe(config, communicator.size(), threads, options.steps);
@@ -190,9 +207,9 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
   });
   const bool traced = !options.trace.empty();
   take_times(*run, {options.steps, stream.view().on_cpu(), traced ? &trace : nullptr}, result);
-  if (traced) write_trace(trace, options.trace, communicator);
-  result.memory_peak_bytes =
-      stream.view().on_cpu() ? peak_memory_bytes() : comm::peak_allocated_bytes();
+  result.memory_peak_bytes = stream.view().on_cpu()
+                                 ? peak_memory_bytes()
+                                 : comm::peak_allocated_bytes(comm::DeviceKind::kCuda);
   communicator.all_reduce(std::span<std::int64_t>(&result.memory_peak_bytes, 1),
                           comm::Reduction::kMax);
   for (const std::string& line : communicator.all_gather(run->non_finite())) {
@@ -207,6 +224,7 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
       result.floor = floor;
     });
   }
+  if (traced) write_trace(trace, options.trace, communicator);
   return result;
 }
 
@@ -215,21 +233,29 @@ void add_bench(CLI::App& app, const CommandContext& context) {
   verb->footer(
       "Example: ridgeline bench configs/retinanet_r18_fpn_shapes.yaml --steps 20 --floor\n"
       "Several data.size: the first. The floor is the sum of the step's convolutions, each "
-      "alone.\n--input needs the data, all else none.");
+      "alone.\n--input needs the data, all else none. --parity needs a GPU, and ends with 70 where "
+      "an op differs.");
   auto options = std::make_shared<Options>();
   add_config_arguments(*verb, options->config);
-  verb->add_option("--steps", options->bench.steps, "steps that count (default: 20)")
-      ->check(CLI::Range(1, 1000000));
-  verb->add_flag("--json", options->json, "one JSON object on stdout");
+  auto* steps = verb->add_option("--steps", options->bench.steps,
+                                 "steps that count (default: 20; --parity: 2)")
+                    ->check(CLI::Range(1, 1000000));
+  auto* json = verb->add_flag("--json", options->json, "one JSON object on stdout");
   auto* input = verb->add_flag("--input", options->input,
                                "instead, read and decode the training data: images/s, also a core");
-  verb->add_flag("--floor", options->bench.floor, "also time each convolution alone")
-      ->excludes(input);
-  verb->add_option("--trace", options->bench.trace,
-                   "FILE for what the last 3 steps did when, for chrome://tracing or "
-                   "ui.perfetto.dev (on a GPU 3 more steps, op by op)")
-      ->excludes(input);
-  verb->callback([=, &context] { run_verb(*options, context); });
+  auto* floor = verb->add_flag("--floor", options->bench.floor, "also time each convolution alone")
+                    ->excludes(input);
+  auto* trace = verb->add_option("--trace", options->bench.trace,
+                                 "FILE for what the last 3 steps did when, for chrome://tracing or "
+                                 "ui.perfetto.dev (on a GPU 3 more steps, op by op)")
+                    ->excludes(input);
+  verb->add_flag("--parity", options->parity,
+                 "instead, compare every op of a GPU with that of a CPU, on equal input")
+      ->excludes(input, json, floor, trace);
+  verb->callback([=, &context] {
+    if (options->parity && steps->count() == 0) options->bench.steps = kParitySteps;
+    run_verb(*options, context);
+  });
 }
 
 }  // namespace trainer

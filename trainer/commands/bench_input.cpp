@@ -36,6 +36,43 @@ int decoding_threads(const RuntimeConfig& runtime, comm::Communicator& communica
   return runtime.threads > 0 ? runtime.threads : comm::default_threads(communicator);
 }
 
+struct Rates {
+  double images_per_second, images_per_core_second;
+};
+
+// From a loader of its own, whose threads begin with the first step.
+class InputWalk {
+ public:
+  InputWalk(comm::Communicator& communicator, comm::Progress& progress)
+      : communicator_(communicator), progress_(progress) {}
+
+  Rates measure(const Dataset& data, const Config& config, const LoaderOptions& options,
+                int steps) const {
+    std::unique_ptr<Loader> loader;
+    agree(communicator_, [&] { loader = Loader::train(data, config.data, options); });
+    read_steps(*loader, kWarmUpSteps);
+    const double wall = wall_seconds(), processor = processor_seconds();
+    read_steps(*loader, steps);
+    double used[] = {processor_seconds() - processor};
+    communicator_.all_reduce(std::span<double>(used), comm::Reduction::kSum);
+    const double images = static_cast<double>(config.train.batch) * steps;
+    return {images / (wall_seconds() - wall), images / used[0]};
+  }
+
+ private:
+  void read_steps(Loader& loader, std::int64_t count) const {
+    agree(communicator_, [&] {
+      for (std::int64_t i = 0; i < count * loader.num_local_micro_batches(); ++i) {
+        progress_.publish(comm::Phase::kStep, i);
+        loader.next();
+      }
+    });
+  }
+
+  comm::Communicator& communicator_;
+  comm::Progress& progress_;
+};
+
 }  // namespace
 
 InputSpeed run_input_bench(const Config& config, int steps, comm::Communicator& communicator,
@@ -51,41 +88,39 @@ InputSpeed run_input_bench(const Config& config, int steps, comm::Communicator& 
   options.threads = decoding_threads(config.runtime, communicator);
   options.device = choose_device(config.runtime, communicator);
   std::unique_ptr<Dataset> data;
-  std::unique_ptr<Loader> loader;
   agree(communicator, [&] {
     data = open_dataset(config.data, {.fields = options.fields,
                                       .model_num_classes = config.model.num_classes.value_or(0)});
-    loader = Loader::train(*data, config.data, options);
   });
-  const auto read_steps = [&](std::int64_t count) {
-    agree(communicator, [&] {
-      for (std::int64_t i = 0; i < count * loader->num_local_micro_batches(); ++i) {
-        progress.publish(comm::Phase::kStep, i);
-        loader->next();
-      }
-    });
-  };
-  read_steps(kWarmUpSteps);
-  const double wall = wall_seconds(), processor = processor_seconds();
-  read_steps(steps);
-  double used[] = {processor_seconds() - processor};
-  communicator.all_reduce(std::span<double>(used), comm::Reduction::kSum);
-  const double images = static_cast<double>(config.train.batch) * steps;
-  return {config.name,
-          config.train.batch,
-          communicator.size(),
-          options.threads,
-          steps,
-          images / (wall_seconds() - wall),
-          images / used[0]};
+  const InputWalk walk(communicator, progress);
+  InputSpeed speed{config.name, config.train.batch, communicator.size(), options.threads, steps};
+  if (options.device.kind == comm::DeviceKind::kCpu) {
+    const Rates whole = walk.measure(*data, config, options, steps);
+    speed.images_per_second = whole.images_per_second;
+    speed.images_per_core_second = whole.images_per_core_second;
+  }
+  options.packed = true;
+  const Rates packed = walk.measure(*data, config, options, steps);
+  speed.packed_images_per_second = packed.images_per_second;
+  speed.packed_images_per_core_second = packed.images_per_core_second;
+  return speed;
 }
 
 std::string input_text(const InputSpeed& speed) {
-  return fmt::format(
-      "{}: input alone, {} steps of {} images, {} rank{} x {} thread{}\n"
-      "{:.1f} images/s; {:.1f} images/s a core that does nothing else\n",
-      speed.name, speed.steps, speed.batch, speed.ranks, speed.ranks == 1 ? "" : "s", speed.threads,
-      speed.threads == 1 ? "" : "s", speed.images_per_second, speed.images_per_core_second);
+  std::string text =
+      fmt::format("{}: input alone, {} steps of {} images, {} rank{} x {} thread{}\n", speed.name,
+                  speed.steps, speed.batch, speed.ranks, speed.ranks == 1 ? "" : "s", speed.threads,
+                  speed.threads == 1 ? "" : "s");
+  const auto line = [&](const char* what, double a_second, double a_core_second) {
+    text += fmt::format("{}: {:.1f} images/s; {:.1f} images/s a core that does nothing else\n",
+                        what, a_second, a_core_second);
+  };
+  if (speed.images_per_second > 0)
+    line("for a CPU, to the network's input", speed.images_per_second,
+         speed.images_per_core_second);
+  line("for a GPU, which resizes itself", speed.packed_images_per_second,
+       speed.packed_images_per_core_second);
+  return text;
 }
 
 std::string input_json(const InputSpeed& speed) {
@@ -97,6 +132,8 @@ std::string input_json(const InputSpeed& speed) {
   json.integer("steps", speed.steps);
   json.number("images_per_second", speed.images_per_second);
   json.number("images_per_core_second", speed.images_per_core_second);
+  json.number("packed_images_per_second", speed.packed_images_per_second);
+  json.number("packed_images_per_core_second", speed.packed_images_per_core_second);
   return json.finish();
 }
 

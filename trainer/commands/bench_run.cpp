@@ -33,13 +33,16 @@ BenchRun::BenchRun(const Config& config, Network& network, const BenchParts& par
       optimizer_(network.storage(), timed_, stream_,
                  {config.optimizer, config.regularization, config.clip, config.ema,
                   num_micro_batches(config), exact_reduction(config.runtime, stream_.device())}),
+      capture_(stream_, config.runtime.capture != Capture::kNone && !stream_.on_cpu() &&
+                            optimizer_.can_be_recorded()),
       num_local_(micro_batches_of(num_micro_batches(config), timed_.rank(), timed_.size()).count()),
       launched_{Launched(stream_.device()), Launched(stream_.device())},
       watched_(stream_.on_cpu()),
       costs_(executable_.plan().steps.size()) {
+  losses_ = comm::Buffer(stream_.device(),
+                         static_cast<std::size_t>(num_local_) * losses().size() * sizeof(float));
   for (Launched& launched : launched_) {
-    launched.losses = comm::Buffer::for_transfer(
-        stream_.device(), static_cast<std::size_t>(num_local_) * losses().size() * sizeof(float));
+    launched.losses = comm::Buffer::for_transfer(stream_.device(), losses_.size_bytes());
   }
   timed_.listen([this](const char* call, double start, double end) {
     if (trace_) trace_->add({TraceTrack::kCommunication, call, start, end});
@@ -56,18 +59,30 @@ void BenchRun::launch(std::int64_t index) {
   optimizing("begin step", [&] { optimizer_.begin_step(values); });
   for (std::int64_t m = 0; m < num_local_; ++m) {
     progress_.publish(comm::Phase::kStep, index);
-    executable_.run(*this, version_);
-    keep_losses(launched, m);
+    compute(m);
   }
   optimizing("finish updates", [&] { optimizer_.finish_updates(); });
   ++version_;
+  comm::copy_bytes(stream_, launched.losses.bytes(), losses_.bytes());
   stream_.record(launched.done);
 }
 
-void BenchRun::keep_losses(Launched& launched, std::int64_t micro_batch) {
+void BenchRun::compute(std::int64_t micro_batch) {
+  const auto launch = [&] {
+    executable_.run(*this, version_);
+    keep_losses(micro_batch);
+  };
+  if (watched_) return launch();
+  const bool prepares = executable_.prepares(version_);
+  if (capture_.launch({&executable_, micro_batch, false, prepares}, launch)) return;
+  executable_.repeated(version_);
+  optimizer_.repeated();
+}
+
+void BenchRun::keep_losses(std::int64_t micro_batch) {
   for (std::size_t l = 0; l < losses().size(); ++l) {
     const std::size_t at = static_cast<std::size_t>(micro_batch) * losses().size() + l;
-    comm::copy_bytes(stream_, launched.losses.bytes().subspan(at * sizeof(float), sizeof(float)),
+    comm::copy_bytes(stream_, losses_.bytes().subspan(at * sizeof(float), sizeof(float)),
                      {executable_.output(losses()[l].name).data, sizeof(float)});
   }
 }

@@ -11,6 +11,7 @@
 #include "trainer/network.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/optim/sharded_optimizer.h"
+#include "trainer/step_capture.h"
 
 namespace trainer {
 
@@ -54,12 +55,13 @@ class BenchRun final : private models::StepObserver {
   const std::vector<models::Graph::Named>& losses() const {
     return executable_.plan().graph->losses();
   }
-  void keep_losses(Launched& launched, std::int64_t micro_batch);
+  void compute(std::int64_t micro_batch);
+  void keep_losses(std::int64_t micro_batch);
   void optimizing(const char* what, const std::function<void()>& work);
   void wait_if_watched() const;
   void bucket_ready(int bucket) override;
   void bucket_needed(int bucket) override;
-  bool watches_steps() const override { return watched_; }
+  bool watches_steps() const override { return watched_ || capture_.enabled(); }
   void before(const models::PlanStep& step, const models::Kernel& kernel) override;
   void after(const models::PlanStep& step, const models::Kernel& kernel) override;
 
@@ -70,7 +72,9 @@ class BenchRun final : private models::StepObserver {
   comm::StreamView stream_;
   TimedCommunicator timed_;
   ShardedOptimizer optimizer_;
+  StepCapture capture_;  // as the trainer's; while nobody watches
   std::int64_t num_local_;
+  comm::Buffer losses_;               // as Launched's, on the device, of the newest step
   std::array<Launched, 2> launched_;  // this step and the one before
   bool watched_;
   std::vector<Cost> costs_;  // of each step of the plan

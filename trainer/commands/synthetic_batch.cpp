@@ -6,6 +6,7 @@
 
 #include "comm/buffer.h"
 #include "comm/random.h"
+#include "models/graph/reorder.h"
 
 namespace trainer {
 namespace {
@@ -74,7 +75,12 @@ void fill_synthetic(models::Executable& executable, comm::StreamView stream, int
   Draws noise(1);
   std::vector<float> pixels(static_cast<std::size_t>(image.shape.count()));
   for (float& pixel : pixels) pixel = 4.0f * noise.next() - 2.0f;
-  give(stream, image, pixels);
+  models::Tensor plain{nullptr, models::Type::kF32, image.shape};
+  const comm::Buffer staged(stream.device(), pixels.size() * sizeof(float));
+  plain.data = staged.bytes().data();
+  give(stream, plain, pixels);
+  models::reorder(stream, plain, image, false);
+  stream.synchronize();
   if (const models::Tensor boxes = executable.input("boxes")) {
     give(stream, boxes,
          boxes_of(boxes, static_cast<float>(image.shape[2]), static_cast<float>(image.shape[3])));

@@ -6,6 +6,7 @@
 
 #include "comm/buffer.h"
 #include "trainer/data/dataset.h"
+#include "trainer/data/packed_image.h"
 #include "trainer/data/transform.h"
 
 namespace trainer {
@@ -17,6 +18,7 @@ struct BatchShape {
   std::vector<Size> buckets;
   Fields fields;
   comm::Device device;  // where the fields are copied to
+  bool packed = false;  // images are handed out as they were decoded
 };
 
 // One micro-batch as the network reads it: fields of fixed capacity, allocated once for the largest
@@ -35,7 +37,8 @@ struct Batch {
   std::int64_t step = 0;         // training: the step; evaluation: -1
   std::int64_t micro_batch = 0;  // index among all ranks'
 
-  std::span<float> image;                   // (N, C, H, W), normalised
+  std::span<float> image;                   // (N, C, H, W), normalised; empty where packed
+  std::span<std::byte> packed;              // (N) packed images, packed_stride() apart; else empty
   std::span<float> boxes;                   // (N, max_boxes, 4) x1 y1 x2 y2, network pixels
   std::span<std::int32_t> labels;           // (N, max_boxes) class index, 0 beyond count
   std::span<std::int32_t> count;            // (N)
@@ -50,6 +53,11 @@ struct Batch {
 
   void set_bucket(int index);
   std::int64_t plane() const { return std::int64_t{height} * width; }
+  std::size_t packed_stride() const { return packed.size() / static_cast<std::size_t>(num_images); }
+  std::span<std::byte> packed_of(int n);
+  // Image n from what was decoded: packed, or letter-boxed. REQUIRES: as letterbox().
+  void write_image(int n, const Image& decoded, const Geometry& where,
+                   const LetterboxOptions& options);
   // The part of `image` and `label_map` that the current bucket uses.
   std::span<float> image_values();
   std::span<float> image_of(int n);  // (C, H, W)

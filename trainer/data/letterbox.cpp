@@ -1,88 +1,15 @@
 #include "trainer/data/letterbox.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "comm/error.h"
+#include "trainer/data/resize_taps.h"
 
 namespace trainer {
 namespace {
 
 constexpr int kLanes = 4;  // r, g, b and one that is thrown away: a whole vector register
-
-// One axis of the content: where its pixels lie on the scaled axis, and the source it is cut from.
-struct Axis {
-  int content = 0;  // pixels to make
-  int offset = 0;   // of the first one on the scaled axis
-  bool flip = false;
-  int scaled = 0;     // length of the scaled axis
-  int source = 0;     // pixels there are
-  double extent = 0;  // what the scaled axis covers, in source pixels: <= source
-  int position(int i) const { return offset + (flip ? content - 1 - i : i); }
-};
-
-Axis axis_of(const Geometry& g, bool horizontal, int source, int shrink) {
-  const Size scaled = scaled_size(g);
-  if (horizontal)
-    return {g.content_w, -static_cast<int>(g.offset_x),
-            g.flip,      scaled.width,
-            source,      static_cast<double>(g.original_w) / shrink};
-  return {g.content_h, -static_cast<int>(g.offset_y),
-          g.vflip,     scaled.height,
-          source,      static_cast<double>(g.original_h) / shrink};
-}
-
-// The filter of one axis: pixel i is the sum over k < num of weight[i num + k] source[start[i] +
-// k]. Weights beyond the filter are 0, and start + num may pass the end of the source.
-struct Taps {
-  int num = 0;
-  std::vector<int> start;
-  std::vector<float> weight;
-};
-
-// w(t) = max(0, 1 - |t| / factor), normalised to sum 1, factor = max(1, source / scaled)
-Taps triangle_taps(const Axis& axis) {
-  const double step = axis.extent / axis.scaled;
-  const double factor = std::max(step, 1.0);
-  Taps taps;
-  taps.num = static_cast<int>(std::ceil(2 * factor));  // whole numbers in an open interval of 2 f
-  taps.start.resize(axis.content);
-  taps.weight.assign(static_cast<std::size_t>(axis.content) * taps.num, 0.0f);
-  std::vector<double> weights(taps.num);
-  for (int i = 0; i < axis.content; ++i) {
-    const double center = (axis.position(i) + 0.5) * step;
-    const int first =
-        std::clamp(static_cast<int>(std::floor(center - factor - 0.5)) + 1, 0, axis.source - 1);
-    const int num = std::min(taps.num, axis.source - first);
-    double sum = 0;
-    for (int k = 0; k < num; ++k) {
-      weights[k] = std::max(0.0, 1.0 - std::abs(first + k + 0.5 - center) / factor);
-      sum += weights[k];
-    }
-    taps.start[i] = first;
-    float* out = &taps.weight[static_cast<std::size_t>(i) * taps.num];
-    for (int k = 0; k < num; ++k) out[k] = static_cast<float>(sum > 0 ? weights[k] / sum : k == 0);
-  }
-  return taps;
-}
-
-// Two neighbours of the half-pixel centre, clamped at the borders.
-Taps bilinear_taps(const Axis& axis) {
-  const double step = axis.extent / axis.scaled;
-  Taps taps;
-  taps.num = 2;
-  taps.start.resize(axis.content);
-  taps.weight.resize(std::size_t{2} * axis.content);
-  for (int i = 0; i < axis.content; ++i) {
-    const double at = std::clamp((axis.position(i) + 0.5) * step - 0.5, 0.0, axis.source - 1.0);
-    taps.start[i] = static_cast<int>(at);
-    const double right = at - taps.start[i];
-    taps.weight[2 * i] = static_cast<float>(1 - right);
-    taps.weight[2 * i + 1] = static_cast<float>(right);
-  }
-  return taps;
-}
 
 // row[j] = sum over k of weight[k] rows[k][j], over the source's rows first .. first + num - 1
 void mix_rows(const Image& image, int first, std::span<const float> weight, float* __restrict row) {
@@ -125,7 +52,6 @@ void mix_columns(const float* __restrict row, const Taps& taps, const Planes& pl
   }
 }
 
-// No scaling: (v / 255 - mean) / std in the order of operations of torchvision, to the same bits.
 void copy_content(const Image& image, const Geometry& g, Size network,
                   const Normalization& normalization, float* out) {
   float table[3][256];
@@ -156,8 +82,8 @@ void resize_content(const Image& image, const Geometry& g, Size network,
   Planes planes;
   for (int c = 0; c < 3; ++c) {
     planes.plane[c] = out + c * plane;
-    planes.gain[c] = 1.0f / (255.0f * options.normalization.std[c]);
-    planes.shift[c] = -options.normalization.mean[c] / options.normalization.std[c];
+    planes.gain[c] = normalizing_gain(options.normalization, c);
+    planes.shift[c] = normalizing_shift(options.normalization, c);
   }
   // Zeros behind the row are what taps beyond the source, and the fourth lane, read.
   std::vector<float> row(std::size_t{3} * (image.width + across.num) + kLanes, 0.0f);
@@ -177,12 +103,15 @@ void clear_padding(const Geometry& g, Size network, float* plane) {
             plane + static_cast<std::size_t>(network.height) * network.width, 0.0f);
 }
 
-void require_content(const Geometry& g, Size network, std::size_t num_out, std::size_t planes) {
-  REQUIRE(num_out == planes * network.width * network.height, "{} values for {} x {} x {}", num_out,
-          planes, network.height, network.width);
+void require_content(const Geometry& g, Size network) {
   REQUIRE(g.content_w > 0 && g.content_w <= network.width && g.content_h > 0 &&
               g.content_h <= network.height,
           "content of {} x {} in {} x {}", g.content_w, g.content_h, network.width, network.height);
+}
+
+void require_room(Size network, std::size_t num_out, std::size_t planes) {
+  REQUIRE(num_out == planes * network.width * network.height, "{} values for {} x {} x {}", num_out,
+          planes, network.height, network.width);
 }
 
 // Source positions of the content's pixels: floor((i + 0.5) source / scaled), flipped, cropped.
@@ -199,7 +128,8 @@ std::vector<int> nearest_positions(const Axis& axis) {
 template <typename In, typename Out>
 void letterbox_nearest(std::span<const In> source, const Geometry& g, Size network, Out fill,
                        std::span<Out> out) {
-  require_content(g, network, out.size(), 1);
+  require_room(network, out.size(), 1);
+  require_content(g, network);
   REQUIRE(source.size() == static_cast<std::size_t>(g.original_w) * g.original_h,
           "{} pixels for {} x {}", source.size(), g.original_w, g.original_h);
   const std::vector<int> columns = nearest_positions(axis_of(g, true, g.original_w, 1));
@@ -214,17 +144,34 @@ void letterbox_nearest(std::span<const In> source, const Geometry& g, Size netwo
 
 }  // namespace
 
-void letterbox(const Image& image, const Geometry& g, Size network, const LetterboxOptions& options,
-               std::span<float> out) {
-  require_content(g, network, out.size(), 3);
+void require_letterbox(const Image& image, const Geometry& g, Size network,
+                       const LetterboxOptions& options) {
+  require_content(g, network);
   const int shrink = options.shrink;
   REQUIRE(shrink >= 1 && image.width == (g.original_w + shrink - 1) / shrink &&
               image.height == (g.original_h + shrink - 1) / shrink,
           "an image of {} x {} for a geometry of {} x {}, shrink {}", image.width, image.height,
           g.original_w, g.original_h, shrink);
   for (const float deviation : options.normalization.std) REQUIRE(deviation > 0, "data.std");
-  const bool same = shrink == 1 && scaled_size(g) == Size{image.width, image.height};
-  if (same)
+}
+
+bool copies_pixels(const Image& image, const Geometry& g, const LetterboxOptions& options) {
+  return options.shrink == 1 && scaled_size(g) == Size{image.width, image.height};
+}
+
+float normalizing_gain(const Normalization& normalization, int channel) {
+  return 1.0f / (255.0f * normalization.std[channel]);
+}
+
+float normalizing_shift(const Normalization& normalization, int channel) {
+  return -normalization.mean[channel] / normalization.std[channel];
+}
+
+void letterbox(const Image& image, const Geometry& g, Size network, const LetterboxOptions& options,
+               std::span<float> out) {
+  require_room(network, out.size(), 3);
+  require_letterbox(image, g, network, options);
+  if (copies_pixels(image, g, options))
     copy_content(image, g, network, options.normalization, out.data());
   else
     resize_content(image, g, network, options, out.data());

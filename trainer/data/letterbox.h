@@ -40,6 +40,15 @@ void letterbox_labels(const LabelImage& labels, const Geometry& geometry, Size n
 void letterbox_mask(std::span<const std::uint8_t> mask, const Geometry& geometry, Size network,
                     std::span<std::uint8_t> out);
 
+// What letterbox() requires of its arguments.
+void require_letterbox(const Image& image, const Geometry& geometry, Size network,
+                       const LetterboxOptions& options);
+// No pixel is scaled: out = (v / 255 - mean) / std in the order of operations of torchvision, to
+// the same bits. Else: out = gain v + shift.
+bool copies_pixels(const Image& image, const Geometry& geometry, const LetterboxOptions& options);
+float normalizing_gain(const Normalization& normalization, int channel);
+float normalizing_shift(const Normalization& normalization, int channel);
+
 // The smallest decode that loses nothing visible: arguments for read_shrunk_image. The scaled size
 // when the image shrinks and antialias is set, else the full size.
 Size needed_size(const Geometry& geometry, bool antialias);

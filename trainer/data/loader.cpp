@@ -97,14 +97,17 @@ Loader::Loader(const Dataset& dataset, const DataConfig& config, const LoaderOpt
   range_ = micro_batches_of_rank(num_micro_batches, options.rank, options.num_ranks);
   cursor_ = {training ? options.first_step : -1, range_.begin};
   exhausted_ = range_.begin == range_.end;
+  const bool on_gpu = options.device.kind != comm::DeviceKind::kCpu;
   const BatchShape shape = {.num_images = static_cast<int>(options.micro_batch),
                             .channels = dataset.channels(),
                             .max_boxes = config.max_boxes,
                             .buckets = reader_.buckets(),
                             .fields = options.fields,
-                            .device = options.device};
+                            .device = options.device,
+                            .packed = options.packed || on_gpu};
   for (int i = 0; i < options.prefetch + held(); ++i)
     slots_.push_back(std::make_unique<Slot>(shape));
+  packed_bytes_ = slots_[0]->batch.packed.size();
 }
 
 void Loader::start_threads() {

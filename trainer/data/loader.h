@@ -24,6 +24,7 @@ struct LoaderOptions {
   int threads = 1;              // that decode, >= 1
   int prefetch = 4;             // micro-batches ahead, >= 1
   comm::Device device;          // that the batches are copied to
+  bool packed = false;          // images as for a GPU, which resizes them itself, on any device
 };
 
 // Hands out the micro-batches of one rank in order, decoded ahead by a pool of threads. What it
@@ -56,6 +57,9 @@ class Loader {
   // Batches that the caller has at a time: on a GPU the copy of one may be under way while the next
   // one is asked for.
   int held() const { return options_.device.kind == comm::DeviceKind::kCpu ? 1 : 2; }
+
+  // Bytes of the packed images of a batch; 0: they are letter-boxed here.
+  std::size_t packed_bytes() const { return packed_bytes_; }
 
   // Samples that other ranks left out count here too, once each, so that skip_limit is that of the
   // run. Errors: 65 beyond it.
@@ -96,6 +100,7 @@ class Loader {
   std::unique_ptr<Sampler> sampler_;         // training
   std::vector<EvaluationDraws> evaluation_;  // of all ranks
   MicroBatchRange range_;                    // of this rank
+  std::size_t packed_bytes_ = 0;
 
   std::mutex mutex_;  // guards all below but skipped_
   std::condition_variable work_ready_, slot_ready_;

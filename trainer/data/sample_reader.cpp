@@ -41,7 +41,9 @@ void SampleReader::read(const Draw& draw, Batch& batch, int n) const {
     return needed_size(where, config_.antialias);
   });
   if (augmentation.jitter) apply_jitter(decoded.image, *augmentation.jitter);
-  write_image(decoded, where, batch, n);
+  LetterboxOptions options = letterbox_;
+  options.shrink = decoded.shrink;
+  batch.write_image(n, decoded.image, where, options);
   const Sample& sample = dataset_.sample(draw.sample);
   const auto i = static_cast<std::size_t>(n);
   if (options_.fields.boxes) write_boxes(sample, where, batch, n);
@@ -62,20 +64,6 @@ LabelImage SampleReader::check(std::int64_t sample) const {
   const int bucket = least_padding_bucket(buckets_, original);
   geometry(sample, {}, original, buckets_[static_cast<std::size_t>(bucket)]);
   return options_.fields.label_map ? checked_label_map(sample, decoded.info) : LabelImage();
-}
-
-void SampleReader::write_image(const ShrunkImage& decoded, const Geometry& where, Batch& batch,
-                               int n) const {
-  const Size network = {.width = batch.width, .height = batch.height};
-  LetterboxOptions options = letterbox_;
-  options.shrink = decoded.shrink;
-  if (batch.channels == 3)
-    return letterbox(decoded.image, where, network, options, batch.image_of(n));
-  // Gray data: R = G = B, the first plane is the image.
-  thread_local std::vector<float> planes;
-  planes.resize(static_cast<std::size_t>(3 * batch.plane()));
-  letterbox(decoded.image, where, network, options, planes);
-  std::copy_n(planes.begin(), batch.plane(), batch.image_of(n).begin());
 }
 
 void SampleReader::write_boxes(const Sample& sample, const Geometry& where, Batch& batch,

@@ -35,7 +35,6 @@ class SampleReader {
  private:
   Geometry geometry(std::int64_t sample, const Augmentation& augmentation, Size original,
                     Size network) const;
-  void write_image(const ShrunkImage& decoded, const Geometry& geometry, Batch& batch, int n) const;
   void write_boxes(const Sample& sample, const Geometry& geometry, Batch& batch, int n) const;
   LabelImage checked_label_map(std::int64_t sample, const ImageInfo& info) const;
 

@@ -80,17 +80,17 @@ void GradientExchange::begin_step() {
   }
 }
 
-void GradientExchange::take(int bucket) {
+void GradientExchange::take(int bucket, bool launches) {
   Pending& pending = pending_[bucket];
   REQUIRE(pending.taken < range_.count(), "bucket {} was taken {} times", bucket, pending.taken);
   const models::Bucket& b = layout_.buckets[bucket];
   pending.where.push_back(storage_.gradients.as<float>().data() + b.offset);
   pending.stack.push({0, range_.begin + pending.taken}, [&](std::size_t left, std::size_t right) {
-    merge(pending.where[left], pending.where[right], b.size);
+    if (launches) merge(pending.where[left], pending.where[right], b.size);
     pending.where.pop_back();
   });
   ++pending.taken;
-  if (pending.taken < range_.count()) return keep(pending, bucket);
+  if (pending.taken < range_.count()) return keep(pending, bucket, launches);
   if (communicator_.size() == 1) return;
   if (exact_) {
     start_exact(pending, bucket);
@@ -100,15 +100,16 @@ void GradientExchange::take(int bucket) {
 }
 
 // The engine overwrites its gradients with the next micro-batch: what must wait moves away.
-void GradientExchange::keep(Pending& pending, int bucket) {
+void GradientExchange::keep(Pending& pending, int bucket, bool launches) {
   const models::Bucket& b = layout_.buckets[bucket];
   float* engine = storage_.gradients.as<float>().data() + b.offset;
   if (pending.where.back() != engine) return;
   float* to = waiting_[pending.where.size() - 1].as<float>().data() + b.offset;
   const auto bytes = static_cast<std::size_t>(b.size) * sizeof(float);
+  pending.where.back() = to;
+  if (!launches) return;
   comm::copy_bytes(stream_, {reinterpret_cast<std::byte*>(to), bytes},
                    {reinterpret_cast<const std::byte*>(engine), bytes});
-  pending.where.back() = to;
 }
 
 void GradientExchange::start_exact(Pending& pending, int bucket) {

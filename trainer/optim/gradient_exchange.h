@@ -22,7 +22,10 @@ class GradientExchange {
   void begin_step();  // forgets the last step's sums
   // Takes bucket k of the rank's next micro-batch; after its last one the exchange starts.
   // ASYNC: storage.gradients' bucket k must not be written between the last take and reduced().
-  void take(int bucket);
+  void take(int bucket) { take(bucket, true); }
+  // Instead of take: what it launched, of this micro-batch in an earlier step, was launched again.
+  // REQUIRES: one rank.
+  void taken_again(int bucket) { take(bucket, false); }
   // True when the bucket's shard is complete or can be completed now without waiting.
   bool ready(int bucket);
   // Waits for the exchange and finishes the tree. The sum over all micro-batches of this rank's
@@ -44,7 +47,8 @@ class GradientExchange {
   };
   std::int64_t shard_size(int bucket, int rank) const;
   void merge(float* to, const float* from, std::int64_t count) const;
-  void keep(Pending& pending, int bucket);
+  void take(int bucket, bool launches);
+  void keep(Pending& pending, int bucket, bool launches);
   void start_exact(Pending& pending, int bucket);
   void start_fast(Pending& pending, int bucket);
   std::span<const float> finish_tree(Pending& pending, int bucket);

@@ -68,13 +68,13 @@ void ShardedOptimizer::allocate(const std::vector<std::int32_t>& segment_of_bloc
   stream_.synchronize();
   sums_ = zeros<BlockSums>(device, num_blocks_);
   host_sums_ = HostMirror(sums_);
+  if (setup_.clip.norm > 0 && can_be_recorded())
+    norm_clip_ = NormClip(stream_, setup_.clip.norm, segment_of_block, segments_.size());
   if (stream_.on_cpu()) return;
   std::int64_t most = 0;
   for (const BucketState& bucket : buckets_) most = std::max(most, bucket.num_blocks);
   lanes_ = zeros<BlockSums>(device, most * kLanes);
   flag_ = zeros<std::int32_t>(device, 1);
-  host_flag_ = HostMirror(flag_);
-  std::ranges::fill(host_flag_.bytes(), std::byte{0});
 }
 
 ShardedOptimizer::~ShardedOptimizer() {
@@ -156,7 +156,7 @@ void ShardedOptimizer::begin_step(const StepValues& values) {
   fill_segments();
   clip_ = 1;
   send_step();
-  grad_norm_ = -1;
+  clipped_ = false;
   next_ = 0;
   non_finite_ = false;
   for (BucketState& bucket : buckets_) bucket.reduced = false;
@@ -169,7 +169,7 @@ void ShardedOptimizer::bucket_ready(int bucket) {
 
 // Global-norm clipping may update nothing before every gradient is known.
 bool ShardedOptimizer::gate_open() {
-  if (setup_.clip.norm <= 0 || grad_norm_ >= 0) return true;
+  if (setup_.clip.norm <= 0 || clipped_) return true;
   for (std::size_t k = 0; k < buckets_.size(); ++k) {
     if (!buckets_[k].reduced && !exchange_.ready(static_cast<int>(k))) return false;
   }
@@ -194,15 +194,30 @@ void ShardedOptimizer::progress() {
 
 void ShardedOptimizer::finish_updates() {
   while (next_ < std::ssize(buckets_)) advance(next_);
-  host_flag_.fetch(stream_);
 }
 
-bool ShardedOptimizer::non_finite() const {
-  return non_finite_ || (host_flag_.is_copy() && host_flag_.as<std::int32_t>()[0] != 0);
+bool ShardedOptimizer::can_be_recorded() const {
+  return communicator_.size() == 1 && setup_.rule.name != OptimizerName::kLars;
+}
+
+void ShardedOptimizer::repeated() {
+  for (int k = 0; k < std::ssize(buckets_); ++k) exchange_.taken_again(k);
+  if (!exchange_.all_started()) return;
+  for (BucketState& bucket : buckets_) bucket.reduced = true;
+  clipped_ = true;
+  next_ = static_cast<int>(std::ssize(buckets_));
+}
+
+void ShardedOptimizer::fetch_verdict(const comm::Buffer& verdict) const {
+  if (stream_.on_cpu()) {
+    verdict.as<std::int32_t>()[0] = non_finite_;
+  } else {
+    comm::copy_bytes(stream_, verdict.bytes(), flag_.bytes());
+  }
 }
 
 void ShardedOptimizer::advance(int bucket) {
-  if (setup_.clip.norm > 0 && grad_norm_ < 0) clip();
+  if (setup_.clip.norm > 0 && !clipped_) clip();
   BucketState& state = buckets_[bucket];
   bucket_needed(bucket);  // of the last step: a rank without its samples ran no forward pass
   if (!state.reduced) {
@@ -264,14 +279,18 @@ void ShardedOptimizer::clip() {
     buckets_[k].reduced = true;
     shard_norms(stream_, shard(k), scalars().gradient_scale, found(k));
   }
+  clipped_ = true;
+  if (!can_be_recorded()) return clip_over_ranks();
+  norm_clip_.launch(stream_, sums_.as<BlockSums>(), step_.memory().as<StepScalars>(0, 1).data());
+}
+
+// As NormClip, where the host must know.
+void ShardedOptimizer::clip_over_ranks() {
   double sum = 0;
   for (const BlockSums& tensor : tensor_sums(0, static_cast<int>(buckets_.size()))) {
     sum += tensor.gradient;
   }
-  grad_norm_ = std::sqrt(sum);
-  non_finite_ |= !std::isfinite(grad_norm_);
-  // torch.nn.utils.clip_grad_norm_: factor max_norm / (norm + 1e-6), at most 1
-  clip_ = static_cast<float>(std::min(1.0, setup_.clip.norm / (grad_norm_ + 1e-6)));
+  clip_ = clip_factor(setup_.clip.norm, sum);
   send_step();
 }
 
@@ -353,7 +372,7 @@ OptimizerReport ShardedOptimizer::report() {
     group.penalty += penalty;
     if (entry.mode == DecayMode::kLoss) report.loss_penalty += penalty;
   }
-  report.grad_norm = grad_norm_ >= 0 ? grad_norm_ : std::sqrt(gradient);
+  report.grad_norm = std::sqrt(gradient);
   for (const auto& [name, g] : groups) {
     report.l2_penalty += g.penalty;
     report.groups.push_back({name, g.penalty, std::sqrt(g.weight),

@@ -9,6 +9,7 @@
 #include "trainer/optim/gradient_exchange.h"
 #include "trainer/optim/host_mirror.h"
 #include "trainer/optim/ledger.h"
+#include "trainer/optim/norm_clip.h"
 #include "trainer/optim/update.h"
 #include "trainer/optim/upload_ring.h"
 
@@ -50,7 +51,7 @@ struct OptimizerReport {
 // ZeRO-1: every rank updates its own shard of each bucket and gathers the others'. Answers the
 // plan's markers; buckets advance strictly in order, so that all ranks start the same collectives
 // in the same order. On a GPU the host launches the work and goes on; what it must know (norms of
-// clipping, LARS and reports) it waits for.
+// LARS, of clipping over ranks and of reports) it waits for.
 class ShardedOptimizer {
  public:
   // On a GPU the communicator is a comm::device_communicator.
@@ -68,12 +69,20 @@ class ShardedOptimizer {
   void bucket_needed(int bucket);
   // Every bucket is updated and its gather started. Collective.
   void finish_updates();
+  // Whether bucket_ready launches the same from step to step, with what changes in memory, and
+  // waits for nothing: one rank does, except for LARS. Then it can be recorded, and bucket_ready of
+  // the last bucket updates them all. What it launches depends on the micro-batch's place in the
+  // step and, for the last one, on StepValues::report.
+  bool can_be_recorded() const;
+  // Instead of bucket_ready for all buckets of a micro-batch: what was recorded of it is launched.
+  // REQUIRES: can_be_recorded().
+  void repeated();
   // Every bucket is gathered. Collective.
   void finish();
 
-  // Of this rank's shards, after finish_updates. On a GPU of this step or an earlier one, and of
-  // this one surely when the stream has passed finish_updates.
-  bool non_finite() const;
+  // Whether something of this step's update is not finite on this rank: an int32 that is not 0
+  // then. After finish_updates. ASYNC on a GPU: `verdict` is memory of Buffer::for_transfer.
+  void fetch_verdict(const comm::Buffer& verdict) const;
   // Collective; REQUIRES: the step was begun with report.
   OptimizerReport report();
 
@@ -113,6 +122,7 @@ class ShardedOptimizer {
   void advance(int bucket);
   void update(int bucket);
   void clip();
+  void clip_over_ranks();
   void set_trust(int bucket);
   std::vector<BlockSums> tensor_sums(int first_bucket, int num_buckets);
   struct State {
@@ -139,13 +149,13 @@ class ShardedOptimizer {
   comm::Buffer sums_;                                // likewise
   HostMirror host_sums_;
   comm::Buffer lanes_, flag_;  // on a GPU
-  HostMirror host_flag_;
   UploadRing step_;  // StepScalars, then the segments
   StepValues values_;
-  float clip_ = 1;
-  int next_ = 0;  // first bucket that is not gathering yet
+  NormClip norm_clip_;    // where clipping can be recorded
+  float clip_ = 1;        // where it cannot: the factor, as the host knows it
+  bool clipped_ = false;  // the factor is set, or launched
+  int next_ = 0;          // first bucket that is not gathering yet
   bool non_finite_ = false;
-  double grad_norm_ = -1;  // known from clipping
 };
 
 // Names of the state buffers of a rule, as PyTorch's: momentum, exp_avg, exp_avg_sq, sum,

@@ -88,6 +88,25 @@ TEST(Precision, AnImageIsReadAsItIs) {
   EXPECT_EQ(types(graph), "crop:f32 reorder:bf16 conv:bf16");
 }
 
+// Whoever fills the batch converts and reorders it; but not for an op that wants it as it is.
+TEST(Precision, AnInputThatConvolutionsReadIsStoredForThem) {
+  for (const bool alone : {true, false}) {
+    Graph graph;
+    const Value x = graph.input("image", {Type::kF32, {2, 3, 4, 4}});
+    const Value w = weight(graph, "w", {3, 3, 1, 1});
+    apply(graph, "conv", {x, w}, rule(P::kBf16, LayoutRule::kImage));
+    apply(graph, "conv", {x, w}, rule(P::kBf16, LayoutRule::kImage));
+    if (!alone) apply(graph, "crop", {x}, rule(P::kFollow, LayoutRule::kFollow));
+    const LaidOutGraph g = choose_layouts(graph, Precision::kBf16);
+    const auto id = static_cast<std::size_t>(x.id);
+    EXPECT_EQ(g.types[id], alone ? Type::kBF16 : Type::kF32);
+    EXPECT_EQ(g.layouts[id], alone ? Layout::kBlocked : Layout::kPlain);
+    EXPECT_EQ(types(g), alone ? "conv:bf16 conv:bf16" : "conv:bf16 conv:bf16 crop:f32");
+    EXPECT_EQ(choose_layouts(graph).types[id], Type::kF32);
+    EXPECT_EQ(choose_layouts(graph).layouts[id], Layout::kPlain);
+  }
+}
+
 TEST(Precision, OtherRanksAndIntegersStay) {
   Graph graph;
   const Value x = weight(graph, "x", {4, 8});

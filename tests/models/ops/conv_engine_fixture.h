@@ -28,7 +28,7 @@ class OnGpu final : public Op {
   LayoutRule layout() const override { return op_->layout(); }
   PrecisionRule precision() const override { return op_->precision(); }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
-    context.shared->get<ConvLibrary>(kConvLibrary, [&] { return library_; });
+    context.engines->get<ConvLibrary>(kConvLibrary, [&] { return library_; });
     return compile_(context);
   }
 

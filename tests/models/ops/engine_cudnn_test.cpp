@@ -101,13 +101,18 @@ TEST_F(Cudnn, FusesWhatAConvolutionAbsorbs) {
 }
 
 TEST_F(Cudnn, HasEnginesForPlainTensorsAndDirectOnes) {
-  ConvRequest request = request_of({2, 21, 9, 21, 16, 8, 4, 1, 1});  // FCN's transposed convolution
-  request.channels_last = false;
-  for (Type type : kTypes) {
-    request.type = type;
-    expect_all_passes(request);
+  // FCN's transposed convolutions: 2, 8 and 32 times as large
+  for (const Layer& layer :
+       {Layer{2, 21, 34, 21, 4, 2, 1, 1, 1}, {2, 21, 9, 21, 16, 8, 4, 1, 1},
+        {2, 21, 256, 21, 16, 8, 4, 1, 1}, {2, 21, 512, 21, 64, 32, 16, 1, 1}}) {
+    ConvRequest request = request_of(layer);
+    request.channels_last = false;
+    for (Type type : kTypes) {
+      request.type = type;
+      expect_all_passes(request);
+    }
   }
-  request = request_of({2, 256, 50, 256, 3, 1, 1, 1, 1});
+  ConvRequest request = request_of({2, 256, 50, 256, 3, 1, 1, 1, 1});
   request.direct = true;
   expect_all_passes(request);
 }
@@ -157,7 +162,7 @@ TEST(CudnnAbsent, IsAnErrorOfTheDevice) {
   SharedState shared;
   comm::Stream stream(comm::Device{}, 1);
   KernelContext context{{}, stream.view()};
-  context.shared = &shared;
+  context.shared = context.engines = &shared;
   try {
     open_cudnn(context);
     GTEST_SKIP() << "a GPU is present";

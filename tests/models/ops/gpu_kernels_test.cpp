@@ -289,7 +289,7 @@ TEST(GpuKernels, EnginesAreShared) {
   SharedState shared;
   comm::Stream stream(comm::Device{}, 1);
   KernelContext context{{}, stream.view()};
-  context.shared = &shared;
+  context.shared = context.engines = &shared;
   shared.get<ConvLibrary>(kConvLibrary, [] { return reference_library(true); });
   ConvRequest request{ConvPass::kForward, {1, 2, 3, 3}, {4, 2, 1, 1}, {1, 4, 3, 3}};
   const auto engine = conv_engine(context, request);

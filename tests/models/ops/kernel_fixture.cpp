@@ -62,7 +62,7 @@ KernelRun::KernelRun(const DeviceCase& device, const Graph& graph, std::vector<K
     context.wants_gradient.push_back(op_->differentiable(static_cast<int>(i)));
   }
   context.training = true;
-  context.shared = &shared_;
+  context.shared = context.engines = &shared_;
   kernel_ = op_->compile(context);
   workspace_ = comm::Buffer(device_, static_cast<std::size_t>(kernel_->workspace_bytes()));
 }

@@ -13,6 +13,7 @@
 #include "comm/gpu.h"
 #include "comm/random.h"
 #include "models/graph/executable.h"
+#include "models/graph/reorder.h"
 
 // Runs one small graph on every device a test is instantiated for, and checks backward passes by
 // central differences.
@@ -79,7 +80,13 @@ class Program {
   }
   template <typename T>
   void set_input(const std::string& name, const std::vector<T>& v) {
-    write(executable_->input(name), v.data(), v.size() * sizeof(T));
+    const Tensor input = executable_->input(name);
+    if (input.type != Type::kBF16) return write(input, v.data(), v.size() * sizeof(T));
+    const comm::Buffer staged(stream_.view().device(), v.size() * sizeof(T));
+    const Tensor plain{staged.bytes().data(), Type::kF32, input.shape};
+    write(plain, v.data(), v.size() * sizeof(T));
+    reorder(stream_.view(), plain, input, false);
+    stream_.view().synchronize();
   }
   void run() {
     StepObserver none;

@@ -118,7 +118,7 @@ TEST(RoundTrip, SameStateSameBytes) {
             read_text(b.path() / "checkpoints/step-00000009/model.h5"));
 }
 
-// Built in the memory of former saves of other sizes, and in the background: nothing is left of them.
+// Built in the memory of former saves of other sizes, and in the background: nothing is left there.
 TEST(RoundTrip, ReusedMemorySameBytes) {
   const TestFolder reused;
   const TestFolder fresh;

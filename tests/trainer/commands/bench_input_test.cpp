@@ -9,6 +9,7 @@ namespace trainer {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 TEST(BenchInput, CountsTheImagesOfAllRanks) {
   const Config config = small_config({"train.batch=4", "runtime.threads=1"});
@@ -21,6 +22,8 @@ TEST(BenchInput, CountsTheImagesOfAllRanks) {
     EXPECT_EQ(speed.steps, 3);
     EXPECT_GT(speed.images_per_second, 0);
     EXPECT_GT(speed.images_per_core_second, 0);
+    EXPECT_GT(speed.packed_images_per_second, 0);
+    EXPECT_GT(speed.packed_images_per_core_second, 0);
   });
 }
 
@@ -32,13 +35,19 @@ TEST(BenchInput, DecodesWithItsOwnThreads) {
 }
 
 TEST(BenchInput, TextAndJsonSayTheSame) {
-  const InputSpeed speed{"name", 8, 1, 2, 5, 120.5, 70.25};
+  InputSpeed speed{"name", 8, 1, 2, 5, 120.5, 70.25, 240.5, 130.25};
   const rapidjson::Document json = parse_json(input_json(speed));
   EXPECT_EQ(json["images_per_second"].GetDouble(), 120.5);
   EXPECT_EQ(json["images_per_core_second"].GetDouble(), 70.25);
   EXPECT_EQ(json["threads"].GetInt(), 2);
   EXPECT_THAT(input_text(speed), HasSubstr("5 steps of 8 images, 1 rank x 2 threads"));
-  EXPECT_THAT(input_text(speed), HasSubstr("120.5 images/s"));
+  EXPECT_EQ(json["packed_images_per_second"].GetDouble(), 240.5);
+  EXPECT_EQ(json["packed_images_per_core_second"].GetDouble(), 130.25);
+  EXPECT_THAT(input_text(speed), HasSubstr("input: 120.5 images/s; 70.2"));
+  EXPECT_THAT(input_text(speed),
+              HasSubstr("for a GPU, which resizes itself: 240.5 images/s; 130.2"));
+  speed.images_per_second = 0;  // the run's device is a GPU
+  EXPECT_THAT(input_text(speed), Not(HasSubstr("for a CPU")));
 }
 
 TEST(BenchInput, NeedsTheData) {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "comm/gpu.h"
 #include "comm/version.h"
 #include "tests/trainer/commands/command_fixture.h"
 
@@ -90,6 +91,14 @@ TEST_F(CommandLine, MissingArgumentsAreUsage) {
   EXPECT_EQ(run("plan " + shapes_ + " --ranks zero").code, 64);
   EXPECT_EQ(run("bench " + shapes_ + " --input --floor").code, 64);
   EXPECT_EQ(run("bench " + shapes_ + " --trace").code, 64);
+  EXPECT_EQ(run("bench " + shapes_ + " --parity --json").code, 64);
+}
+
+TEST_F(CommandLine, ParityNeedsAGpu) {
+  if (comm::gpu_libraries().runtime != 0) GTEST_SKIP() << "a build with CUDA";
+  const auto ended = run("bench " + shapes_ + " --parity runtime.device=cpu");
+  EXPECT_EQ(ended.code, 69) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("runtime.device cuda"));
 }
 
 TEST_F(CommandLine, ConfigurationThatIsNotThereIs66) {

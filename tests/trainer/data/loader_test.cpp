@@ -88,6 +88,34 @@ TEST_F(ShapesLoader, SameBitsOnAnyNumberOfThreadsAndRanks) {
   }
 }
 
+// What a GPU is given becomes, by its kernel, what a CPU is given; all other fields are the same.
+TEST_F(ShapesLoader, PackedImagesBecomeTheSameInput) {
+  config_.photometric = 0.4;
+  config_.vflip = 0.5;
+  const auto set = open();
+  LoaderOptions o = options();
+  const auto whole = Loader::train(*set, config_, o);
+  o.packed = true;
+  o.threads = 3;
+  const auto packed = Loader::train(*set, config_, o);
+  EXPECT_EQ(whole->packed_bytes(), 0u);
+  const comm::Stream stream(comm::Device{}, 1);
+  for (int i = 0; i < 12; ++i) {
+    Batch& batch = *packed->next();
+    EXPECT_EQ(batch.packed.size(), packed->packed_bytes());
+    EXPECT_TRUE(batch.image.empty());
+    Copy expected = copy_of(*whole->next()), got = copy_of(batch);
+    got.image.resize(expected.image.size());
+    place_images(stream, {batch.packed.data(), batch.packed_stride()},
+                 {.data = reinterpret_cast<std::byte*>(got.image.data()),
+                  .num = batch.num_images,
+                  .channels = batch.channels,
+                  .height = batch.height,
+                  .width = batch.width});
+    EXPECT_TRUE(got == expected) << i;
+  }
+}
+
 TEST_F(ShapesLoader, EpochsAreAugmentedDifferently) {
   config_.shuffle = false;
   config_.splits["train"].limit = 2;

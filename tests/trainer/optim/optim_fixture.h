@@ -42,6 +42,9 @@ Snapshot train(const OptimizerSetup& setup, int num_ranks, Steps steps = {},
 void expect_same_bits(const Tensors& a, const Tensors& b, const std::string& what);
 void expect_same_bits(const Snapshot& a, const Snapshot& b, const std::string& what);
 
+// ShardedOptimizer::fetch_verdict, waited for.
+bool non_finite(const ShardedOptimizer& optimizer, comm::StreamView stream);
+
 // One rank, one micro-batch, given numbers: for formulas.
 class SoloOptimizer {
  public:
@@ -55,6 +58,7 @@ class SoloOptimizer {
   void step(const Tensors& gradients, StepValues values);
   void step(const Tensors& gradients, double lr) { step(gradients, StepValues{.lr = lr}); }
   ShardedOptimizer& optimizer() { return optimizer_; }
+  bool non_finite() const { return testing::non_finite(optimizer_, stream_); }
   const models::ParameterLayout& layout() const { return *storage_.layout; }
 
  private:

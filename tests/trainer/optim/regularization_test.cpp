@@ -323,7 +323,7 @@ TEST(Padding, StaysZeroWithoutEpsilon) {
       setup.regularization.l1 = l1;
       SoloOptimizer solo(setup, {{"w", {1, 2}}});
       solo.step({{"w", {0.5f, 0}}}, 0.1);
-      EXPECT_FALSE(solo.optimizer().non_finite()) << to_string(name);
+      EXPECT_FALSE(solo.non_finite()) << to_string(name);
       EXPECT_LT(solo.weights("w")[0], 1.0f);
       EXPECT_NEAR(solo.weights("w")[1], 2.0f, 1e-3f) << to_string(name);
     }

@@ -197,17 +197,17 @@ TEST(ShardedOptimizer, GathersTheAverageItKeeps) {
 TEST(ShardedOptimizer, OneNonFiniteGradientIsSeenByItsOwner) {
   SoloOptimizer solo(sgd(0), {{"w", {1, 2}}});
   solo.step({{"w", {0, 1}}}, 0.1);
-  EXPECT_FALSE(solo.optimizer().non_finite());
+  EXPECT_FALSE(solo.non_finite());
   solo.step({{"w", {0, std::numeric_limits<float>::infinity()}}}, 0.1);
-  EXPECT_TRUE(solo.optimizer().non_finite());
+  EXPECT_TRUE(solo.non_finite());
 }
 
 TEST(ShardedOptimizer, AnUpdateThatOverflowsIsSeenToo) {
   SoloOptimizer solo(sgd(0), {{"w", {1, 2}}});
   solo.step({{"w", {0, 1e30f}}}, 1.0);
-  EXPECT_FALSE(solo.optimizer().non_finite());
+  EXPECT_FALSE(solo.non_finite());
   solo.step({{"w", {0, 1e30f}}}, 1e30);
-  EXPECT_TRUE(solo.optimizer().non_finite());
+  EXPECT_TRUE(solo.non_finite());
 }
 
 TEST(ShardedOptimizer, MemoryIsDividedByTheRanks) {
@@ -225,6 +225,25 @@ TEST(ShardedOptimizer, MemoryIsDividedByTheRanks) {
   const std::int64_t blocks = 3 + 293 + 1 + 3;  // of the four buckets
   EXPECT_EQ(bytes[0] + bytes[1] + bytes[2] + bytes[3], 3 * 4 * 1024 * blocks);
   EXPECT_LT(bytes[0], 3 * 4 * 1024 * 80);
+}
+
+// What a recorded step leaves to the host: the state in which a step ends.
+TEST(ShardedOptimizer, ARepeatedMicroBatchIsTakenAndUpdatesNothing) {
+  SoloOptimizer solo(sgd(0), {{"w", {1, 2}}});
+  ASSERT_TRUE(solo.optimizer().can_be_recorded());
+  solo.optimizer().begin_step({.lr = 1});
+  solo.optimizer().repeated();
+  EXPECT_THROW(solo.optimizer().bucket_ready(0), comm::Error);
+  solo.optimizer().finish_updates();
+  EXPECT_EQ(solo.weight(), 1);
+  solo.step({{"w", {0.5f, 0}}}, 1);
+  EXPECT_EQ(solo.weight(), 0.5f);
+}
+
+TEST(ShardedOptimizer, StepsThatWaitCannotBeRecorded) {
+  OptimizerSetup setup = sgd(0);
+  setup.rule.name = OptimizerName::kLars;
+  EXPECT_FALSE(SoloOptimizer(setup, {{"w", {1}}}).optimizer().can_be_recorded());
 }
 
 TEST(ShardedOptimizer, RefusesARankWithoutMicroBatchesAndABucketTakenTwice) {

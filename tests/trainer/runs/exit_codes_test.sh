@@ -48,7 +48,7 @@ expect 78 'ranks differ: the data' "$MPIRUN" "${words[@]::${#words[@]}-1}"
 
 expect 73 'resume' in_folder "$out" --resume never
 expect 77 'train.seed' in_folder "$out" train.seed=9
-expect 79 'step' ranks 2 train "$config" --out "$scratch/diverged" "${tiny[@]}" train.batch=2 \
+expect 79 'first in' ranks 2 train "$config" --out "$scratch/diverged" "${tiny[@]}" train.batch=2 \
   train.steps=60 optimizer.lr=1000 schedule.warmup_steps=0 clip.norm=0
 (ulimit -v 550000; expect 71 'memory' in_folder "$scratch/small"; exit "$failures") || failures=1
 
