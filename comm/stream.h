@@ -19,7 +19,7 @@ class StreamView {
 
   Device device() const { return device_; }
   bool on_cpu() const { return device_.kind == DeviceKind::kCpu; }
-  int num_threads() const { return num_threads_; }  // 1 on CUDA
+  int num_threads() const { return num_threads_; }  // of work on the CPU
   void* handle() const { return handle_; }          // cudaStream_t; null on the CPU
 
   // Errors: kDevice when work of the stream failed.

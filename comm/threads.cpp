@@ -1,6 +1,7 @@
 #include "comm/threads.h"
 
 #include <fmt/ranges.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <set>
@@ -39,5 +40,9 @@ int default_threads(Communicator& communicator) {
   communicator.all_reduce(std::span<std::int64_t>(&threads, 1), Reduction::kMin);
   return static_cast<int>(threads);
 }
+
+OneThread::OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+
+OneThread::~OneThread() { omp_set_num_threads(before_); }
 
 }  // namespace comm

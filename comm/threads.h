@@ -16,4 +16,16 @@ LocalRank local_rank(const Communicator& communicator);
 // of cores / ranks of the host; at least 1. Collective.
 int default_threads(Communicator& communicator);
 
+// While it lives, OpenMP gives one thread to what the calling thread runs in parallel.
+class OneThread {
+ public:
+  OneThread();
+  ~OneThread();
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
 }  // namespace comm

@@ -16,6 +16,20 @@ Fields fields_of(ModelName model) {
   return {};
 }
 
+LoaderOptions training_input(const Config& config, const comm::Communicator& communicator,
+                             comm::Device device, int threads) {
+  LoaderOptions options;
+  options.fields = fields_of(config.model.name);
+  options.seed = static_cast<std::uint64_t>(config.train.seed);
+  options.batch = config.train.batch;
+  options.micro_batch = config.train.micro_batch;
+  options.rank = communicator.rank();
+  options.num_ranks = communicator.size();
+  options.threads = threads;
+  options.device = device;
+  return options;
+}
+
 Feeder::Feeder(Loader& loader, comm::StreamView stream) : loader_(loader), stream_(stream) {
   for (int i = 0; i < loader.held(); ++i) copied_.emplace_back(stream.device());
   if (loader.packed_bytes() > 0) packed_.emplace(stream.device(), loader.packed_bytes());

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "comm/buffer.h"
+#include "comm/communicator.h"
 #include "comm/stream.h"
 #include "models/graph/executable.h"
 #include "trainer/config/config.h"
@@ -13,6 +14,10 @@ namespace trainer {
 
 // The fields of a batch that a model reads.
 Fields fields_of(ModelName model);
+
+// What a rank's loader of training data is told; `threads` decode.
+LoaderOptions training_input(const Config& config, const comm::Communicator& communicator,
+                             comm::Device device, int threads);
 
 // Brings batches from a loader into the inputs of executables, in the order of a stream. On a GPU
 // the host goes on while they are copied, packed images on a stream of their own beside the work of

@@ -2,6 +2,12 @@
 
 namespace trainer {
 
+bool captures_steps(const Config& config, comm::StreamView stream,
+                    const ShardedOptimizer& optimizer) {
+  return config.runtime.capture != Capture::kNone && !stream.on_cpu() &&
+         config.model.norm != Norm::kSync && optimizer.can_be_recorded();
+}
+
 bool StepCapture::launch(const Kind& kind, const std::function<void()>& work) {
   const auto found = graphs_.find(kind);
   if (!enabled_ || found == graphs_.end()) {

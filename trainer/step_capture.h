@@ -8,8 +8,16 @@
 
 #include "comm/work_graph.h"
 #include "models/graph/executable.h"
+#include "trainer/config/config.h"
+#include "trainer/optim/sharded_optimizer.h"
 
 namespace trainer {
+
+// Whether the whole step is recorded: it launches the same every time and the host need not look.
+// Otherwise, which is several ranks, LARS and norm: sync, the executables record what lies between
+// their markers.
+bool captures_steps(const Config& config, comm::StreamView stream,
+                    const ShardedOptimizer& optimizer);
 
 // What the micro-batches of a step launch behind their inputs, each as one comm::WorkGraph: the
 // first time it is launched as it comes (what starts lazily starts), the second time recorded, and

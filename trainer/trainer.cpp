@@ -39,21 +39,12 @@ std::size_t read_list(const std::string& bytes, std::size_t at, std::vector<std:
   return at + sizeof(count) + count * sizeof(std::int64_t);
 }
 
-// The whole step, where it launches the same every time and the host need not look. Otherwise,
-// which is several ranks, LARS and norm: sync, the executables record what lies between their
-// markers.
-bool captures_steps(const Trainer::Parts& parts) {
-  const RuntimeConfig& runtime = parts.config.runtime;
-  return runtime.capture != Capture::kNone && !parts.network.stream().on_cpu() &&
-         parts.config.model.norm != Norm::kSync && parts.optimizer.can_be_recorded();
-}
-
 }  // namespace
 
 Trainer::Trainer(const Parts& parts)
     : parts_(parts),
       slots_(1),
-      capture_(parts.network.stream(), captures_steps(parts)),
+      capture_(parts.network.stream(), captures_steps(parts.config, parts.network.stream(), parts.optimizer)),
       feeder_(parts.loader, parts.network.stream()),
       num_losses_(parts.network.training(0).plan().graph->losses().size()),
       launched_{Launched(parts.network.stream().device()),
@@ -243,13 +234,8 @@ void Trainer::load(std::size_t slot) {
 }
 
 void Trainer::keep_losses(const Running& running, std::int64_t micro_batch) {
-  std::span<std::byte> to =
-      losses_.bytes().subspan(static_cast<std::size_t>(micro_batch) * num_losses_ * sizeof(float));
-  for (const auto& loss : running.executable->plan().graph->losses()) {
-    comm::copy_bytes(parts_.network.stream(), to.first(sizeof(float)),
-                     {running.executable->output(loss.name).data, sizeof(float)});
-    to = to.subspan(sizeof(float));
-  }
+  running.executable->copy_losses(losses_.bytes().subspan(static_cast<std::size_t>(micro_batch) *
+                                                          num_losses_ * sizeof(float)));
 }
 
 void Trainer::skip_micro_batch() {

@@ -257,16 +257,9 @@ void TrainingRun::start() {
     load_initial_weights();
   }
   checkpoint_.reset();
-  LoaderOptions loader;
-  loader.fields = fields_of(config_.model.name);
-  loader.seed = static_cast<std::uint64_t>(config_.train.seed);
-  loader.batch = config_.train.batch;
-  loader.micro_batch = config_.train.micro_batch;
-  loader.rank = communicator_.rank();
-  loader.num_ranks = communicator_.size();
+  LoaderOptions loader =
+      training_input(config_, communicator_, stream_->view().device(), loader_threads());
   loader.first_step = first_step_;
-  loader.threads = loader_threads();
-  loader.device = stream_->view().device();
   agree(communicator_, [&] { loader_ = Loader::train(*train_, config_.data, loader); });
   const Sampler& sampler = loader_->sampler();
   length_.total_steps =
@@ -340,7 +333,7 @@ RunResult TrainingRun::run() {
 
 void TrainingRun::report_check(const StepReport& report) {
   log_->info(
-      "check: loss {:.4g}; the first step took {}, the run takes at most {}; peak memory {} a "
+      "check: loss {:.4g}; the first step took {}, all at this rate {}; peak memory {} a "
       "rank; nothing was saved",
       report.loss, format_duration(report.seconds.total),
       format_duration(report.seconds.total * static_cast<double>(length_.total_steps)),

@@ -258,6 +258,14 @@ Tensor Executable::output(const std::string& name) const {
   REQUIRE(false, "no output {}", name);
 }
 
+void Executable::copy_losses(std::span<std::byte> to) const {
+  for (const auto& loss : plan_.graph->losses()) {
+    comm::copy_bytes(stream_, to.first(sizeof(float)),
+                     {tensors_[loss.value.id].data, sizeof(float)});
+    to = to.subspan(sizeof(float));
+  }
+}
+
 std::vector<std::string> Executable::implementations() const {
   std::vector<std::string> lines;
   for (std::size_t n = 0; n < kernels_.size(); ++n) {

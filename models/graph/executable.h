@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -83,6 +84,8 @@ class Executable {
 
   Tensor input(const std::string& name) const;   // null data: this graph has no such field
   Tensor output(const std::string& name) const;  // REQUIRES: a named output or loss of the graph
+  // Losses of the run before, one float each, in the graph's order. ASYNC on CUDA.
+  void copy_losses(std::span<std::byte> to) const;
   const Plan& plan() const { return plan_; }
   // Of a plan value, as it lies on the device now: others may share its memory. Null data: unused.
   const Tensor& tensor(int value) const { return tensors_[static_cast<std::size_t>(value)]; }

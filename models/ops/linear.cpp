@@ -1,9 +1,8 @@
 #include "models/ops/linear.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
+#include "comm/threads.h"
 #include "models/ops/elementwise.h"
 #include "models/ops/onednn.h"
 
@@ -17,23 +16,12 @@ struct Matrix {
   bool transposed = false;
 };
 
-// oneDNN splits a product by the number of threads it may use, which would decide bits: it gets
-// one, and the pieces of a layer are cut by its size alone.
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
-
 // c = a b, or c += a b.  a: (rows, inner), b: (inner, columns), c: (rows, columns)
 void multiply(const Matrix& a, const Matrix& b, const Shape& extents, float* c,
               std::int64_t c_stride, bool adds) {
-  const OneThread one;
+  // oneDNN splits a product by the number of threads it may use, which would decide bits: it gets
+  // one, and the pieces of a layer are cut by its size alone.
+  const comm::OneThread one;
   const dnnl_status_t status = dnnl_sgemm(
       a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', extents[0], extents[2], extents[1], 1.0f,
       a.data, a.stride, b.data, b.stride, adds ? 1.0f : 0.0f, c, c_stride);

@@ -1,7 +1,5 @@
 #include "tests/software_gpu/queue.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -9,6 +7,7 @@
 #include <utility>
 
 #include "comm/error.h"
+#include "comm/threads.h"
 #include "tests/software_gpu/fault.h"
 
 namespace software_gpu {
@@ -19,19 +18,6 @@ std::map<void*, std::shared_ptr<Stream>> g_streams;
 
 thread_local Stream* t_capturing = nullptr;
 thread_local std::string t_spoilt;  // what did; empty: nothing
-
-// Kernels are many and short: teams of threads that wait for each other cost more than they give,
-// tenfold where other programs run (69 op tests: 175 s, with one thread 12).
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
 
 void require_live(const Work& work) {
   for (const Bytes memory : work.memory)
@@ -59,7 +45,9 @@ void Stream::add(Work work) {
 void Stream::drain(const Point* until) {
   if (queue_.empty() || (until != nullptr && until->done)) return;
   const Access access;
-  const OneThread one;
+  // Kernels are many and short: teams of threads that wait for each other cost more than they give,
+  // tenfold where other programs run (69 op tests: 175 s, with one thread 12).
+  const comm::OneThread one;
   while (!queue_.empty() && (until == nullptr || !until->done)) {
     const Work work = std::move(queue_.front());
     queue_.pop_front();

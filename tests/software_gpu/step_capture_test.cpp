@@ -8,6 +8,7 @@
 #include "comm/parallel.h"
 #include "tests/software_gpu/queue.h"
 #include "tests/trainer/commands/command_fixture.h"
+#include "tests/trainer/damaged_dataset.h"
 #include "trainer/evaluation.h"
 #include "trainer/trainer.h"
 #include "trainer/weights.h"
@@ -222,29 +223,11 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"TwoSizes", 2, {kFcn, kTwoSizes, "train={batch: 2, micro_batch: 1, steps: 8}"}}),
     [](const auto& info) { return info.param.name; });
 
-// Reads all samples but one.
-class Damaged final : public Dataset {
- public:
-  Damaged(OpenedDataset whole, std::int64_t damaged)
-      : Dataset(*whole), whole_(std::move(whole)), damaged_(damaged) {}
-  std::int64_t size() const override { return whole_->size(); }
-  const Sample& sample(std::int64_t index) const override { return whole_->sample(index); }
-  ShrunkImage image(std::int64_t index, const NeededSize& needed) const override {
-    if (index == damaged_) comm::fail(comm::ExitCode::kData, "sample {} is damaged", index);
-    return whole_->image(index, needed);
-  }
-  CocoAnnotations ground_truth() const override { return whole_->ground_truth(); }
-
- private:
-  OpenedDataset whole_;
-  std::int64_t damaged_;
-};
-
 // In order, the 27th sample is of the fifth step's second micro-batch of three.
 TEST(CapturedStep, EndsWhereAMicroBatchCannotBeRead) {
   const Pictures pictures;
   const Config config = pictures.config(3, {"data.shuffle=false"});
-  ShortRun run(config, std::make_unique<Damaged>(open(config), 26));
+  ShortRun run(config, std::make_unique<testing::DamagedDataset>(open(config), 26));
   for (int i = 0; i < 4; ++i) run.step();
   try {
     for (int i = 4; i < 6; ++i) run.step();

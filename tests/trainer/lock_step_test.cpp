@@ -15,6 +15,7 @@
 #include "models/ops/relu.h"
 #include "models/ops/scale.h"
 #include "models/ops/sync_norm.h"
+#include "tests/trainer/damaged_dataset.h"
 #include "trainer/training_run.h"
 
 namespace trainer {
@@ -200,24 +201,6 @@ TEST(LockStep, OneFailureIsEverybodys) {
   });
 }
 
-// A data set with one sample that cannot be read.
-class Damaged final : public Dataset {
- public:
-  Damaged(std::unique_ptr<Dataset> whole, std::int64_t damaged)
-      : Dataset(*whole), whole_(std::move(whole)), damaged_(damaged) {}
-  std::int64_t size() const override { return whole_->size(); }
-  const Sample& sample(std::int64_t index) const override { return whole_->sample(index); }
-  ShrunkImage image(std::int64_t index, const NeededSize& needed) const override {
-    if (index == damaged_) comm::fail(comm::ExitCode::kData, "sample {} is damaged", index);
-    return whole_->image(index, needed);
-  }
-  CocoAnnotations ground_truth() const override { return whole_->ground_truth(); }
-
- private:
-  std::unique_ptr<Dataset> whole_;
-  std::int64_t damaged_;
-};
-
 // Only one rank meets the sample: the others, in the middle of a lock-step, are not left waiting.
 TEST(LockStep, ARankThatCannotReadEndsTheRunOnAll) {
   std::string out = (std::filesystem::temp_directory_path() / "lock_step.XXXXXX").string();
@@ -230,7 +213,7 @@ TEST(LockStep, ARankThatCannotReadEndsTheRunOnAll) {
     options.out = std::filesystem::path(out) / "run";
     options.trial = true;
     options.open = [](const DataConfig& config, const OpenOptions& open) {
-      return std::make_unique<Damaged>(open_dataset(config, open), 3);
+      return std::make_unique<testing::DamagedDataset>(open_dataset(config, open), 3);
     };
     const LoadedConfig config = parse_config(
         "model: {name: retinanet, backbone: resnet18, norm: sync}\n"

@@ -185,6 +185,10 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
     throw AgreedError(comm::ExitCode::kUsage,
                       "--floor times the convolutions of a CPU; set runtime.device=cpu");
   }
+  const bool traced = !options.trace.empty();
+  agree(communicator, [&] {  // a bad path ends here, not behind the measurement
+    if (traced && communicator.rank() == 0) write_file(options.trace, trace_json({}));
+  });
   communicator.barrier();  // the zero of all ranks' traces
   StepTrace trace(communicator.rank(), steady_seconds());
   BenchResult result = describe(config, communicator.size(), threads, options.steps);
@@ -205,7 +209,6 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
     run = std::make_unique<BenchRun>(config, *network,
                                      BenchParts{bulk ? *bulk : communicator, progress, length});
   });
-  const bool traced = !options.trace.empty();
   take_times(*run, {options.steps, stream.view().on_cpu(), traced ? &trace : nullptr}, result);
   result.memory_peak_bytes = stream.view().on_cpu()
                                  ? peak_memory_bytes()

@@ -78,15 +78,9 @@ class InputWalk {
 InputSpeed run_input_bench(const Config& config, int steps, comm::Communicator& communicator,
                            comm::Progress& progress) {
   progress.allow_step(config.runtime.stall_seconds);
-  LoaderOptions options;
-  options.fields = fields_of(config.model.name);
-  options.seed = static_cast<std::uint64_t>(config.train.seed);
-  options.batch = config.train.batch;
-  options.micro_batch = config.train.micro_batch;
-  options.rank = communicator.rank();
-  options.num_ranks = communicator.size();
-  options.threads = decoding_threads(config.runtime, communicator);
-  options.device = choose_device(config.runtime, communicator);
+  LoaderOptions options =
+      training_input(config, communicator, choose_device(config.runtime, communicator),
+                     decoding_threads(config.runtime, communicator));
   std::unique_ptr<Dataset> data;
   agree(communicator, [&] {
     data = open_dataset(config.data, {.fields = options.fields,

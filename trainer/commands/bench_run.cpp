@@ -33,8 +33,7 @@ BenchRun::BenchRun(const Config& config, Network& network, const BenchParts& par
       optimizer_(network.storage(), timed_, stream_,
                  {config.optimizer, config.regularization, config.clip, config.ema,
                   num_micro_batches(config), exact_reduction(config.runtime, stream_.device())}),
-      capture_(stream_, config.runtime.capture != Capture::kNone && !stream_.on_cpu() &&
-                            optimizer_.can_be_recorded()),
+      capture_(stream_, captures_steps(config, stream_, optimizer_)),
       num_local_(micro_batches_of(num_micro_batches(config), timed_.rank(), timed_.size()).count()),
       launched_{Launched(stream_.device()), Launched(stream_.device())},
       watched_(stream_.on_cpu()),
@@ -70,21 +69,14 @@ void BenchRun::launch(std::int64_t index) {
 void BenchRun::compute(std::int64_t micro_batch) {
   const auto launch = [&] {
     executable_.run(*this, version_);
-    keep_losses(micro_batch);
+    executable_.copy_losses(losses_.bytes().subspan(static_cast<std::size_t>(micro_batch) *
+                                                    losses().size() * sizeof(float)));
   };
   if (watched_) return launch();
   const bool prepares = executable_.prepares(version_);
   if (capture_.launch({&executable_, micro_batch, false, prepares}, launch)) return;
   executable_.repeated(version_);
   optimizer_.repeated();
-}
-
-void BenchRun::keep_losses(std::int64_t micro_batch) {
-  for (std::size_t l = 0; l < losses().size(); ++l) {
-    const std::size_t at = static_cast<std::size_t>(micro_batch) * losses().size() + l;
-    comm::copy_bytes(stream_, losses_.bytes().subspan(at * sizeof(float), sizeof(float)),
-                     {executable_.output(losses()[l].name).data, sizeof(float)});
-  }
 }
 
 void BenchRun::settle(std::int64_t index) {

@@ -56,7 +56,6 @@ class BenchRun final : private models::StepObserver {
     return executable_.plan().graph->losses();
   }
   void compute(std::int64_t micro_batch);
-  void keep_losses(std::int64_t micro_batch);
   void optimizing(const char* what, const std::function<void()>& work);
   void wait_if_watched() const;
   void bucket_ready(int bucket) override;

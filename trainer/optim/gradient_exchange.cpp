@@ -17,7 +17,6 @@ comm::Buffer floats(comm::Device device, std::int64_t count) {
 struct Add {
   float* to;
   const float* from;
-  RIDGELINE_HD void operator()(std::int64_t i) const { to[i] += from[i]; }
   RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t i = begin; i < end; ++i) to[i] += from[i];
   }
@@ -68,7 +67,6 @@ std::span<float> GradientExchange::shard_of(const comm::Buffer& whole, int bucke
 }
 
 void GradientExchange::merge(float* to, const float* from, std::int64_t count) const {
-  if (!stream_.on_cpu()) return comm::parallel_for(stream_, count, Add{to, from});
   comm::parallel_for_blocks(stream_, count, kSweep, Add{to, from});
 }
 

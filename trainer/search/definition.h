@@ -9,16 +9,18 @@
 
 namespace trainer {
 
-// DIR/definition.txt: what a search is, a line each, so that a folder is continued only by the same
-// search. Keys that runs may change on resume (runtime, paths) and the searched ones are left out;
-// the data stand by their fingerprint. Last lines: device and precision, so that one table does not
-// mix fp32 of a CPU with bf16 of a GPU, and the threads a rank trains with, which decide bits and
-// are kept from the first start on.
+// What decides a run's bits beside its configuration and data.
 struct Arithmetic {
   comm::DeviceKind device = comm::DeviceKind::kCpu;
   bool bf16 = false;
   int threads = 1;
 };
+
+// DIR/definition.txt: what a search is, a line each, so that a folder is continued only by the same
+// search. Keys that runs may change on resume (runtime, paths) and the searched ones are left out;
+// the data stand by their fingerprint. Last lines: device and precision, so that one table does not
+// mix fp32 of a CPU with bf16 of a GPU, and the threads a rank trains with, which decide bits and
+// are kept from the first start on.
 std::string definition_text(const SearchDefinition& definition, const Config& config,
                             std::uint64_t data_fingerprint, const Arithmetic& arithmetic);
 

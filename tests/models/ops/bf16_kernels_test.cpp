@@ -229,16 +229,9 @@ TEST_P(Bf16Kernels, SynchronisedNormalisation) {
 Case conv_case(const Shape& x, const Shape& w, const ConvAttributes& attributes,
                const Conv2dOp::Fused& fused) {
   const auto op = std::make_shared<Conv2dOp>(attributes, fused);
-  std::vector<KernelInput> inputs = {activation("x", x), parameter("w", w)};
-  const Shape channels = {w[0]};
-  if (fused.bias) inputs.push_back(parameter("b", channels));
-  if (fused.norm) {
-    for (const char* name : {"gamma", "beta", "mean"}) inputs.push_back(parameter(name, channels));
-    inputs.push_back(parameter("variance", channels, 0.2f));
-  }
-  if (fused.residual) {
-    const ValueSpec specs[] = {{Type::kF32, x}, {Type::kF32, w}};
-    inputs.push_back(activation("z", Conv2dOp(attributes, {}).infer(specs)[0].shape));
+  std::vector<KernelInput> inputs;
+  for (const ConvOperand& o : conv_operands(*op, x, w)) {
+    inputs.push_back(o.parameter ? parameter(o.name, o.shape, o.low) : activation(o.name, o.shape));
   }
   Case c = make_case(op->attributes() + " " + to_string(w), inputs,
                      [&](Graph& g, auto& v) { g.add(op, v); });

@@ -107,4 +107,20 @@ std::shared_ptr<ConvLibrary> reference_library(bool epilogues) {
   return std::make_shared<ReferenceLibrary>(epilogues);
 }
 
+std::vector<ConvOperand> conv_operands(const Conv2dOp& op, const Shape& x, const Shape& w) {
+  const Conv2dOp::Fused& fused = op.fused();
+  const Shape channels = {w[0]};
+  std::vector<ConvOperand> operands = {{"x", x, false}, {"w", w}};
+  if (fused.bias) operands.push_back({"b", channels});
+  if (fused.norm) {
+    for (const char* name : {"gamma", "beta", "mean"}) operands.push_back({name, channels});
+    operands.push_back({"variance", channels, true, 0.2f});
+  }
+  if (fused.residual) {
+    const ValueSpec specs[] = {{Type::kF32, x}, {Type::kF32, w}};
+    operands.push_back({"z", Conv2dOp(op.conv(), {}).infer(specs)[0].shape, false});
+  }
+  return operands;
+}
+
 }  // namespace models::testing

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <vector>
 
+#include "models/ops/conv2d.h"
 #include "models/ops/conv_engine.h"
 
 // Kernels of a GPU on the host: their sweeps are bodies for any device, and plain loops stand for
@@ -37,5 +40,15 @@ class OnGpu final : public Op {
   std::shared_ptr<ConvLibrary> library_;
   Compile compile_;
 };
+
+// An input of a convolution under test; values reach from `low` to 1.
+struct ConvOperand {
+  std::string name;
+  Shape shape;
+  bool parameter = true;
+  float low = -1.0f;
+};
+// All that the op takes, in order.
+std::vector<ConvOperand> conv_operands(const Conv2dOp& op, const Shape& x, const Shape& w);
 
 }  // namespace models::testing

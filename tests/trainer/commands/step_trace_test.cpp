@@ -78,7 +78,9 @@ void expect_nested(const std::vector<Read>& events) {
   std::vector<Read> open;
   for (const Read& e : events) {
     while (!open.empty() && e.start >= open.back().end() - kRounding) open.pop_back();
-    if (!open.empty()) EXPECT_LE(e.end(), open.back().end() + kRounding) << e.name;
+    if (!open.empty()) {
+      EXPECT_LE(e.end(), open.back().end() + kRounding) << e.name;
+    }
     open.push_back(e);
   }
 }

@@ -41,7 +41,7 @@ TEST(HostMirror, BringsBackWhatItStored) {
   }
 }
 
-// The host is three steps ahead of the device, and every step reads its own value.
+// The host writes the next value before the device has read the one before.
 TEST(UploadRing, EveryStepReadsItsOwnValue) {
   constexpr int kSteps = 4;
   for (const comm::Device device : devices()) {

@@ -149,7 +149,9 @@ class Rank {
       optimizer_.progress();
     }
     optimizer_.finish_updates();
-    if (stream_.view().on_cpu()) EXPECT_FALSE(non_finite(optimizer_, stream_));
+    if (stream_.view().on_cpu()) {
+      EXPECT_FALSE(non_finite(optimizer_, stream_));
+    }
   }
 
   Tensors gather_average() {

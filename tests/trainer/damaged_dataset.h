@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "comm/error.h"
+#include "trainer/data/dataset.h"
+
+namespace trainer::testing {
+
+// A data set with one sample that cannot be read.
+class DamagedDataset final : public Dataset {
+ public:
+  DamagedDataset(std::unique_ptr<Dataset> whole, std::int64_t damaged)
+      : Dataset(*whole), whole_(std::move(whole)), damaged_(damaged) {}
+  std::int64_t size() const override { return whole_->size(); }
+  const Sample& sample(std::int64_t index) const override { return whole_->sample(index); }
+  ShrunkImage image(std::int64_t index, const NeededSize& needed) const override {
+    if (index == damaged_) comm::fail(comm::ExitCode::kData, "sample {} is damaged", index);
+    return whole_->image(index, needed);
+  }
+  CocoAnnotations ground_truth() const override { return whole_->ground_truth(); }
+
+ private:
+  std::unique_ptr<Dataset> whole_;
+  std::int64_t damaged_;
+};
+
+}  // namespace trainer::testing
