@@ -83,14 +83,21 @@ models::Plan make_plan(const models::Model& model, const models::BatchShape& sha
   return models::plan(graph, options);
 }
 
+int common_tile(comm::Communicator& communicator) {
+  std::int64_t tile = models::native_tile();
+  communicator.all_reduce(std::span<std::int64_t>(&tile, 1), comm::Reduction::kMin);
+  return static_cast<int>(tile);
+}
+
 Network::Network(const Config& config, int num_classes, int channels, comm::StreamView stream,
-                 int ranks, bool training)
+                 const NetworkOptions& network_options)
     : config_(config),
       num_classes_(num_classes),
       channels_(channels),
       stream_(stream),
-      ranks_(ranks),
+      options_(network_options),
       model_(configured_model(config, num_classes)) {
+  const bool training = options_.training;
   models::PlanOptions options = plan_options(training);
   const std::vector<InputSize>& eval_sizes = evaluation_sizes(config);
   std::vector<models::Plan> plans;
@@ -111,7 +118,8 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
 
 // bf16 is what GPUs compute in unless told otherwise.
 models::PlanOptions Network::plan_options(bool training) const {
-  models::PlanOptions options{stream_.device().kind, ranks_, training};
+  models::PlanOptions options{stream_.device().kind, options_.ranks, training};
+  if (stream_.on_cpu()) options.tile = options_.tile;
   const bool wanted = config_.runtime.precision != Precision::kFp32;
   if (wanted && !stream_.on_cpu()) options.precision = models::Precision::kBf16;
   return options;
@@ -124,12 +132,12 @@ void Network::require_memory_for(const std::vector<models::Plan>& plans) const {
   if (plans[0].training) {
     const auto num_states = static_cast<std::int64_t>(state_names(config_.optimizer).size()) +
                             (config_.ema.decay > 0 ? 1 : 0);
-    elements += layout.gradient_elements + num_states * layout.gradient_elements / ranks_;
+    elements += layout.gradient_elements + num_states * layout.gradient_elements / options_.ranks;
   }
   for (const models::Plan& plan : plans) arenas += plan.arena_bytes;
   if (config_.model.norm == Norm::kSync) {  // bind_lock_step: slots of their own
     const std::int64_t total = config_.train.batch / config_.train.micro_batch;
-    const std::int64_t slots = (total + ranks_ - 1) / ranks_;
+    const std::int64_t slots = (total + options_.ranks - 1) / options_.ranks;
     elements += (slots - 1) * layout.gradient_elements;
     arenas *= slots;
   }

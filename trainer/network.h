@@ -4,7 +4,9 @@
 #include <memory>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "models/graph/executable.h"
+#include "models/graph/weight_tiles.h"
 #include "models/model.h"
 #include "trainer/config/config.h"
 #include "trainer/data/dataset.h"
@@ -28,6 +30,16 @@ const std::vector<InputSize>& evaluation_sizes(const Config& config);
 models::Plan make_plan(const models::Model& model, const models::BatchShape& shape,
                        const models::PlanOptions& options);
 
+struct NetworkOptions {
+  int ranks = 1;
+  bool training = true;
+  // PlanOptions::tile; several ranks that train: common_tile.
+  int tile = models::native_tile();
+};
+
+// What the CPUs of all ranks can work with. Collective.
+int common_tile(comm::Communicator& communicator);
+
 // Everything that computes in a run: one model, its parameters, and its plans bound to the device,
 // one for training for each data.size and one for inference for each eval.size.
 class Network {
@@ -35,8 +47,8 @@ class Network {
   // Training plans are bound at once, so that a run that does not fit fails before it starts;
   // inference plans at their first use. Errors: kDevice for a GPU too small for the run, before
   // anything is allocated.
-  Network(const Config& config, int num_classes, int channels, comm::StreamView stream, int ranks,
-          bool training);
+  Network(const Config& config, int num_classes, int channels, comm::StreamView stream,
+          const NetworkOptions& options);
 
   const models::Model& model() const { return *model_; }
   models::ParameterStorage& storage() { return *storage_; }
@@ -67,7 +79,7 @@ class Network {
   int num_classes_;
   int channels_;
   comm::StreamView stream_;
-  int ranks_;
+  NetworkOptions options_;
   std::unique_ptr<models::Model> model_;
   std::unique_ptr<models::ParameterStorage> storage_;
   models::SharedState engines_;  // planning them takes seconds: once for all executables

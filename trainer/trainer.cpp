@@ -44,7 +44,8 @@ std::size_t read_list(const std::string& bytes, std::size_t at, std::vector<std:
 Trainer::Trainer(const Parts& parts)
     : parts_(parts),
       slots_(1),
-      capture_(parts.network.stream(), captures_steps(parts.config, parts.network.stream(), parts.optimizer)),
+      capture_(parts.network.stream(),
+               captures_steps(parts.config, parts.network.stream(), parts.optimizer)),
       feeder_(parts.loader, parts.network.stream()),
       num_losses_(parts.network.training(0).plan().graph->losses().size()),
       launched_{Launched(parts.network.stream().device()),

@@ -141,9 +141,10 @@ void TrainingRun::require_same_data() {
 }
 
 void TrainingRun::build() {
+  const NetworkOptions options{communicator_.size(), true, common_tile(communicator_)};
   agree(communicator_, [&] {
-    network_ = std::make_unique<Network>(config_, num_classes_, train_->channels(), *stream_,
-                                         communicator_.size(), true);
+    network_ =
+        std::make_unique<Network>(config_, num_classes_, train_->channels(), *stream_, options);
     initialize(network_->storage(), static_cast<std::uint64_t>(config_.train.seed));
   });
   require_same_kernels();
@@ -222,13 +223,7 @@ void TrainingRun::restore() {
     require_same_identity(meta.config, identity(),
                           [this](const std::string& line) { log_->info("{}", line); });
     load_weights(network_->storage(), checkpoint_->model(), {.source = "checkpoint"});
-    std::vector<StateRange> ranges;
-    optimizer_->for_each_state([&](const std::string& state, const std::string& tensor,
-                                   std::int64_t begin, std::int64_t end, std::span<float> out) {
-      ranges.push_back({state, tensor, begin, end, out});
-    });
-    checkpoint_->read_state(ranges);
-    optimizer_->store_states();
+    load_state(*optimizer_, network_->layout(), *checkpoint_);
   });
   if (meta.notes.contains("kernels") && meta.notes.at("kernels") != kernels()) {
     const auto [before, now] = first_difference(meta.notes.at("kernels"), kernels());

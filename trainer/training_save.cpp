@@ -72,7 +72,8 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
   }
   optimizer_->for_each_state([&](const std::string& state, const std::string& tensor,
                                  std::int64_t begin, std::int64_t end, std::span<float> values) {
-    snapshot.optimizer.push_back({state, tensor, begin, end, values});
+    const int tile = network_->layout().slot(tensor).tile;
+    snapshot.optimizer.push_back({state, tensor, begin, end, values, tile});
   });
   stream_->view().synchronize();
   if (bulk_) bulk_->barrier();  // had a peer gone, what it did not send would be saved as well

@@ -5,12 +5,14 @@
 
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <numbers>
 #include <numeric>
 
 #include "comm/parallel.h"
 #include "comm/random.h"
+#include "models/graph/weight_tiles.h"
 #include "trainer/optim/host_mirror.h"
 
 namespace trainer {
@@ -93,9 +95,16 @@ class HostParameters {
     mirror_.fetch(stream_);
     stream_.view().synchronize();
   }
-  std::span<float> values(const ParameterSlot& slot) const {
-    return mirror_.as<float>().subspan(static_cast<std::size_t>(slot.offset),
-                                       static_cast<std::size_t>(slot.size));
+  // `fill` writes the tensor in plain order.
+  template <typename Fill>
+  void write(const ParameterSlot& slot, const Fill& fill) {
+    const std::span<float> values = mirror_.as<float>().subspan(
+        static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.size));
+    if (slot.tile == 1) return fill(values);
+    if (plain_.size_bytes() < values.size_bytes()) plain_ = comm::Buffer({}, values.size_bytes());
+    const std::span<float> plain = plain_.as<float>().first(values.size());
+    fill(plain);
+    models::to_tiles(plain, slot.parameter.shape, slot.tile, values);
   }
   void store() const {
     mirror_.store(stream_);
@@ -105,6 +114,7 @@ class HostParameters {
  private:
   comm::Stream stream_;
   HostMirror mirror_;
+  comm::Buffer plain_;  // of a tensor in tiles
 };
 
 std::vector<std::int64_t> dimensions(const models::Shape& shape) {
@@ -154,16 +164,16 @@ std::int64_t num_elements(const std::vector<std::int64_t>& shape) {
 }  // namespace
 
 void initialize(models::ParameterStorage& storage, std::uint64_t seed) {
-  const HostParameters parameters(storage);
+  HostParameters parameters(storage);
   for (const ParameterSlot& slot : storage.layout->slots) {
-    fill(parameters.values(slot), slot.parameter, seed);
+    parameters.write(slot, [&](std::span<float> values) { fill(values, slot.parameter, seed); });
   }
   parameters.store();
 }
 
 std::vector<std::string> load_weights(models::ParameterStorage& storage, const TensorMap& tensors,
                                       const LoadOptions& options) {
-  const HostParameters parameters(storage);
+  HostParameters parameters(storage);
   std::vector<std::string> problems;
   std::map<std::string, bool> seen;
   for (const auto& [given, array] : tensors) {
@@ -189,7 +199,9 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
       continue;
     }
     const auto from = array.floats();
-    std::copy(from.begin(), from.end(), parameters.values(slot).begin());
+    parameters.write(slot, [&](std::span<float> values) {
+      std::copy(from.begin(), from.end(), values.begin());
+    });
   }
   for (const ParameterSlot& slot : storage.layout->slots) {
     const std::string& name = slot.parameter.name;
@@ -209,15 +221,56 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
   return problems;
 }
 
+void load_state(ShardedOptimizer& optimizer, const models::ParameterLayout& layout,
+                const Checkpoint& checkpoint) {
+  struct Moved {  // a part of a tensor that was saved in another order
+    const ParameterSlot& slot;
+    int saved_tile;
+    std::vector<float> saved;  // the whole tensor
+    std::int64_t begin;
+    std::span<float> out;
+  };
+  std::deque<Moved> moved;
+  std::vector<StateRange> ranges;
+  optimizer.for_each_state([&](const std::string& state, const std::string& tensor,
+                               std::int64_t begin, std::int64_t end, std::span<float> out) {
+    const ParameterSlot& slot = layout.slot(tensor);
+    const int saved_tile = checkpoint.tile(state, tensor);
+    if (saved_tile == slot.tile) return ranges.push_back({state, tensor, begin, end, out});
+    const auto size = static_cast<std::size_t>(slot.size);
+    Moved& m = moved.emplace_back(slot, saved_tile, std::vector<float>(size), begin, out);
+    ranges.push_back({state, tensor, 0, slot.size, m.saved});
+  });
+  checkpoint.read_state(ranges);
+  for (Moved& m : moved) {
+    const models::Shape& shape = m.slot.parameter.shape;
+    if (!models::fits_tiles(shape, m.saved_tile)) {
+      comm::fail(comm::ExitCode::kCheckpointRefused, "state of {} {} was saved in tiles of {}",
+                 m.slot.parameter.name, models::to_string(shape), m.saved_tile);
+    }
+    std::vector<float> plain(m.saved.size());
+    models::from_tiles(m.saved, shape, m.saved_tile, plain);
+    models::to_tiles(plain, shape, m.slot.tile, m.saved);
+    std::copy_n(m.saved.begin() + m.begin, m.out.size(), m.out.begin());
+  }
+  optimizer.store_states();
+}
+
 std::vector<NamedArray> model_arrays(const models::ParameterLayout& layout,
                                      std::span<const std::byte> parameters,
                                      const std::vector<std::string>& counters,
                                      const std::int64_t& step) {
   std::vector<NamedArray> arrays;
   for (const ParameterSlot& slot : layout.slots) {
-    arrays.push_back({slot.parameter.name, dimensions(slot.parameter.shape), ElementType::kFloat32,
-                      parameters.subspan(static_cast<std::size_t>(slot.offset) * sizeof(float),
-                                         static_cast<std::size_t>(slot.size) * sizeof(float))});
+    const auto bytes = parameters.subspan(static_cast<std::size_t>(slot.offset) * sizeof(float),
+                                          static_cast<std::size_t>(slot.size) * sizeof(float));
+    NamedArray& array = arrays.emplace_back(slot.parameter.name, dimensions(slot.parameter.shape),
+                                            ElementType::kFloat32, bytes);
+    if (slot.tile == 1) continue;
+    array.write = [bytes, &slot](std::span<float> plain) {
+      const std::span tiles(reinterpret_cast<const float*>(bytes.data()), plain.size());
+      models::from_tiles(tiles, slot.parameter.shape, slot.tile, plain);
+    };
   }
   for (const std::string& counter : counters) {
     arrays.push_back(

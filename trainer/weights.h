@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "models/graph/executable.h"
-#include "trainer/checkpoint/snapshot.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/optim/sharded_optimizer.h"
 
 namespace trainer {
 
@@ -28,8 +29,13 @@ struct LoadOptions {
 std::vector<std::string> load_weights(models::ParameterStorage& storage, const TensorMap& tensors,
                                       const LoadOptions& options);
 
+// Optimizer state as it was saved, by any number of ranks and in any order of its elements, becomes
+// the optimizer's. Errors: kCheckpointRefused.
+void load_state(ShardedOptimizer& optimizer, const models::ParameterLayout& layout,
+                const Checkpoint& checkpoint);
+
 // Every tensor of the model by its torchvision name, as views of `parameters` (memory of the host,
-// laid out as the storage's) and of `step`, the value of each counter.
+// laid out as the storage's), of `layout` and of `step`, the value of each counter.
 std::vector<NamedArray> model_arrays(const models::ParameterLayout& layout,
                                      std::span<const std::byte> parameters,
                                      const std::vector<std::string>& counters,

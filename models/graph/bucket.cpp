@@ -2,8 +2,10 @@
 // trainer when a bucket's gradients are complete and when its parameters are read again.
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "models/graph/plan.h"
+#include "models/graph/weight_tiles.h"
 
 namespace models {
 namespace {
@@ -37,8 +39,30 @@ std::vector<int> ready_steps(const Plan& plan) {
   return ready;
 }
 
+// Names of the parameters that only ops read which can do it in tiles, and that consist of whole
+// ones.
+std::set<std::string> tiled_parameters(const Graph& graph, int tile) {
+  std::map<std::string, bool> reads_tiles;
+  for (const Node& node : graph.nodes()) {
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const auto& value = graph.values()[node.inputs[i].id];
+      if (value.role != Graph::Role::kParameter) continue;
+      const Shape& shape = value.spec.shape;
+      const bool can = fits_tiles(shape, tile) && node.op->reads_tiles(static_cast<int>(i));
+      const auto [entry, first] =
+          reads_tiles.try_emplace(graph.parameters()[value.parameter].name, can);
+      if (!first) entry->second &= can;
+    }
+  }
+  std::set<std::string> tiled;
+  for (const auto& [name, can] : reads_tiles) {
+    if (can) tiled.insert(name);
+  }
+  return tiled;
+}
+
 std::shared_ptr<const ParameterLayout> define_layout(const Plan& plan,
-                                                     const std::vector<int>& ready) {
+                                                     const std::vector<int>& ready, int tile) {
   std::vector<int> order;
   std::vector<Parameter> untrained;
   for (std::size_t p = 0; p < ready.size(); ++p) {
@@ -51,8 +75,14 @@ std::shared_ptr<const ParameterLayout> define_layout(const Plan& plan,
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return ready[a] < ready[b]; });
   std::vector<Parameter> trained;
   for (int p : order) trained.push_back(plan.graph->parameters()[p]);
-  return std::make_shared<const ParameterLayout>(
-      make_parameter_layout(trained, untrained, plan.ranks));
+  ParameterLayout layout = make_parameter_layout(trained, untrained, plan.ranks);
+  if (tile > 1) {
+    REQUIRE(plan.device == comm::DeviceKind::kCpu, "tiles are the CPU's");
+    for (const std::string& name : tiled_parameters(*plan.graph, tile)) {
+      layout.slots[static_cast<std::size_t>(layout.by_name.at(name))].tile = tile;
+    }
+  }
+  return std::make_shared<const ParameterLayout>(std::move(layout));
 }
 
 }  // namespace
@@ -109,7 +139,7 @@ ParameterLayout make_parameter_layout(const std::vector<Parameter>& ready_order,
 
 Plan assign_buckets(Plan plan, const PlanOptions& options) {
   const std::vector<int> ready = ready_steps(plan);
-  plan.layout = options.layout ? options.layout : define_layout(plan, ready);
+  plan.layout = options.layout ? options.layout : define_layout(plan, ready, options.tile);
   if (!plan.training) return plan;
 
   const auto& parameters = plan.graph->parameters();

@@ -49,13 +49,15 @@ ParameterStorage::ParameterStorage(std::shared_ptr<const ParameterLayout> parame
 
 Tensor ParameterStorage::parameter(const std::string& name) const {
   const ParameterSlot& slot = layout->slot(name);
-  return {parameters.bytes().data() + slot.offset * 4, Type::kF32, slot.parameter.shape};
+  return {parameters.bytes().data() + slot.offset * 4, Type::kF32, slot.parameter.shape, 1,
+          slot.tile};
 }
 
 Tensor ParameterStorage::gradient(const std::string& name) const {
   const ParameterSlot& slot = layout->slot(name);
   REQUIRE(slot.bucket >= 0, "{} has no gradient", name);
-  return {gradients.bytes().data() + slot.offset * 4, Type::kF32, slot.parameter.shape};
+  return {gradients.bytes().data() + slot.offset * 4, Type::kF32, slot.parameter.shape, 1,
+          slot.tile};
 }
 
 // A step with every view it needs: running it looks nothing up.
@@ -120,9 +122,9 @@ void Executable::allocate(const BindOptions& options, ParameterStorage& storage)
       comm::copy_bytes(options.stream, {tensor.data, sizeof(float)},
                        std::as_bytes(std::span<const float>(&value.seed, 1)));
     } else if (value.storage == Storage::kParameter) {
-      tensor.data = storage.parameter(parameters[value.parameter].name).data;
+      tensor = storage.parameter(parameters[value.parameter].name);
     } else if (value.storage == Storage::kGradient) {
-      tensor.data = storage.gradient(parameters[value.parameter].name).data;
+      tensor = storage.gradient(parameters[value.parameter].name);
       if (options.gradients) {
         tensor.data = options.gradients->bytes().data() +
                       (tensor.data - storage.gradients.bytes().data());
@@ -145,10 +147,16 @@ void Executable::compile(const BindOptions& options) {
                           {}, {}, wants[n], plan_.training, &shared_,
                           options.engines != nullptr ? options.engines : &shared_};
     context.wants_gradient.resize(node.inputs.size(), false);
-    for (Value input : node.inputs) context.inputs.push_back(tensors_[input.id]);
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const Tensor& input = context.inputs.emplace_back(tensors_[node.inputs[i].id]);
+      REQUIRE(input.tile == 1 || node.op->reads_tiles(static_cast<int>(i)), "{} of {} in tiles",
+              node.op->name(), node.scope);
+    }
     for (Value output : node.outputs) context.outputs.push_back(tensors_[output.id]);
     kernels_.push_back(node.op->compile(context));
-    workspace_bytes_ = std::max(workspace_bytes_, kernels_.back()->workspace_bytes());
+  }
+  for (const auto& kernel : kernels_) {
+    workspace_bytes_ = std::max(workspace_bytes_, kernel->workspace_bytes());
   }
   workspace_ = make_buffer(options.device, workspace_bytes_);
 }

@@ -61,6 +61,7 @@ struct KernelArgs {
 class Kernel {
  public:
   virtual ~Kernel() = default;
+  // Asked when all kernels of an executable are compiled.
   virtual std::int64_t workspace_bytes() const { return 0; }
   virtual void forward(const KernelArgs& args) = 0;
   virtual void backward(const KernelArgs& args);  // default: REQUIRE fails
@@ -114,6 +115,8 @@ class Op {
   virtual std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const = 0;
   virtual Saved saved() const { return {}; }
   virtual bool differentiable(int /*input*/) const { return true; }
+  // On a CPU this input, a parameter, and its gradient may lie in tiles (weight_tiles.h).
+  virtual bool reads_tiles(int /*input*/) const { return false; }
   virtual LayoutRule layout() const { return LayoutRule::kFollow; }
   virtual PrecisionRule precision() const { return PrecisionRule::kF32; }
   // Output 0 holds moments, (3, C): count, mean and biased variance of each channel. Whoever runs

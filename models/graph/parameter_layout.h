@@ -20,7 +20,8 @@ struct ParameterSlot {
   std::int64_t begin = 0;  // flat index of the first element
   std::int64_t size = 0;   // elements
   std::int64_t offset =
-      0;  // element offset in the flat buffers (index plus slack of buckets before)
+      0;         // element offset in the flat buffers (index plus slack of buckets before)
+  int tile = 1;  // its elements' order in all flat buffers (weight_tiles.h); 1: plain
 };
 
 // A contiguous range of the flat buffers that is exchanged and updated as one. With W ranks a shard

@@ -76,6 +76,9 @@ struct PlanOptions {
   // share the layout of the first training plan.
   std::shared_ptr<const ParameterLayout> layout;
   Precision precision = Precision::kFp32;  // kBf16 needs kCuda: CPUs compute in fp32
+  // Side of the tiles that weights of convolutions lie in (weight_tiles.h), for kCpu: the same on
+  // all ranks, which exchange them as they lie. Without `layout`.
+  int tile = 1;
   std::vector<std::string> disabled_fusions;  // names of consumers that are not absorbed
 };
 

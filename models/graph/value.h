@@ -64,6 +64,7 @@ struct Tensor {
   Type type = Type::kF32;
   Shape shape;
   int channel_block = 1;
+  int tile = 1;  // of a convolution's weight: weight_tiles.h
 
   template <typename T>
   T* as() const {

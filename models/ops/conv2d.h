@@ -20,7 +20,7 @@ Value conv2d(Graph& graph, Value x, Value weight, std::optional<Value> bias,
              const ConvAttributes& attributes);
 
 // Convolution with what it absorbs: y = relu(scale * conv(x, w) + shift + residual), where scale
-// and shift are a frozen normalisation folded into weights and bias.
+// and shift are a frozen normalisation.
 // Inputs: x, weight, [bias], [gamma, beta, mean, variance], [residual].
 class Conv2dOp final : public Op {
  public:
@@ -39,6 +39,7 @@ class Conv2dOp final : public Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Saved saved() const override;
   bool differentiable(int input) const override;
+  bool reads_tiles(int input) const override { return input == 1 && attributes_.groups == 1; }
   LayoutRule layout() const override { return LayoutRule::kImage; }
   PrecisionRule precision() const override { return PrecisionRule::kBf16; }
   std::shared_ptr<const Op> absorb(const Op& consumer, int slot) const override;

@@ -1,10 +1,13 @@
-// Convolution on the CPU by oneDNN: blocked activations, bias + residual + ReLU as post-ops,
-// Winograd F(4x4, 3x3) by a fixed rule, weights reordered once per update.
+// Convolution on the CPU by oneDNN: blocked activations; bias, norm, residual and ReLU as
+// post-ops; Winograd F(4x4, 3x3) by a fixed rule. Weights and their gradients are read and written
+// where the parameters lie, in tiles (weight_tiles.h); what another order asks for, or Winograd
+// with a norm to fold in, is arranged once per update.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "comm/parallel.h"
 #include "models/ops/conv2d.h"
@@ -39,8 +42,9 @@ class Conv2dOneDnn final : public Kernel {
   }
 
   std::int64_t workspace_bytes() const override {
-    return scratch_bytes_ + static_cast<std::int64_t>(dw_ordered_.get_size()) + dx_bytes_ +
-           bias_bytes_ + 3 * kAlign;
+    const std::int64_t dw_bytes = static_cast<std::int64_t>(dw_ordered_.get_size()) + bias_bytes_;
+    const std::int64_t w_bytes = backward_data_weights_ ? backward_data_weights_->room_bytes() : 0;
+    return scratch_bytes_ + std::max(dw_bytes, dx_bytes_ + w_bytes) + 3 * kAlign;
   }
   double forward_flops() const override { return flops_; }
   double backward_flops() const override {
@@ -52,34 +56,43 @@ class Conv2dOneDnn final : public Kernel {
     if (op_.fused().residual) {
       const Tensor& residual = args.inputs[op_.residual_input()];
       if (adds_operand_) {
-        forward_.set(kOperand, residual.data);
+        forward_.set(operand_, residual.data);
       } else {
         copy(residual.f32(), args.outputs[0].f32(), residual.physical_count());
       }
     }
     forward_.set(DNNL_ARG_SRC, args.inputs[0].data);
     forward_.set(DNNL_ARG_WEIGHTS, forward_weights_->get(args.parameter_version));
-    if (has_shift()) forward_.set(DNNL_ARG_BIAS, folded_->bias(args.parameter_version));
+    if (scales_output_) {
+      forward_.set(operand(0), folded_->scale(args.parameter_version));
+      forward_.set(operand(1), folded_->shift(args.parameter_version));
+    } else if (has_shift()) {
+      forward_.set(DNNL_ARG_BIAS, folded_->shift(args.parameter_version));
+    }
     forward_.set(DNNL_ARG_DST, args.outputs[0].data);
     forward_.set(DNNL_ARG_SCRATCHPAD, args.workspace.data());
     forward_.run();
   }
 
-  // dz = dy * [y > 0];  d residual = dz;  dx = W^T dz;  dW = s * (dz x);  db = s * sum dz
+  // dz = dy * [y > 0];  d residual = dz;  dv = s * dz;  dx = W^T dv;  dW = dv x;  db = sum dv
   void backward(const KernelArgs& args) override {
     const int residual = op_.fused().residual ? op_.residual_input() : 0;
-    // Gradients in the order of the inputs: where x is the residual too, x's is written first.
-    const bool x_first = residual > 0 && args.dinputs[residual].data == args.dinputs[0].data;
-    spread(args, op_.fused().relu, x_first ? 0 : residual);
-    Workspace space{args.workspace.data() + align(scratch_bytes_)};
-    if (backward_weights_) run_backward_weights(args, space);
-    if (backward_data_ && args.modes[0] != GradientMode::kNone) run_backward_data(args, space);
-    if (x_first) spread(args, false, residual);
+    GradientMode to_x = args.modes[0];
+    GradientMode to_residual = residual > 0 ? args.modes[residual] : GradientMode::kNone;
+    const bool both =
+        to_residual != GradientMode::kNone && args.dinputs[residual].data == args.dinputs[0].data;
+    // Modes come in the order of the inputs, but the residual's gradient is there first.
+    if (both) to_residual = std::exchange(to_x, GradientMode::kAccumulate);
+    spread(args, residual, to_residual);
+    if (backward_weights_) run_backward_weights(args);
+    if (backward_data_ && to_x != GradientMode::kNone) run_backward_data(args, to_x);
   }
 
  private:
   static constexpr std::int64_t kAlign = 64;
-  static constexpr int kOperand = DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1;
+  static int operand(int post_op) {
+    return DNNL_ARG_ATTR_MULTIPLE_POST_OP(post_op) | DNNL_ARG_SRC_1;
+  }
   static std::int64_t align(std::int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
   struct Workspace {
     std::byte* next;
@@ -120,6 +133,7 @@ class Conv2dOneDnn final : public Kernel {
     weight_any_ = groups == 1 ? memory::desc(plain, f32, memory::format_tag::any)
                               : memory::desc(grouped, f32, memory::format_tag::any);
     bias_ = memory::desc({w[0]}, f32, memory::format_tag::a);
+    channels_ = memory::desc({1, w[0], 1, 1}, f32, memory::format_tag::abcd);
     strides_ = {conv.stride, conv.stride};
     padding_ = {conv.padding, conv.padding};
     dilation_ = {conv.dilation - 1, conv.dilation - 1};
@@ -156,11 +170,16 @@ class Conv2dOneDnn final : public Kernel {
         scratch_bytes_, static_cast<std::int64_t>(desc.scratchpad_desc().get_size()));
   }
 
-  // The residual is read where it lies, or, for code that cannot, was copied to the output before.
-  dnnl::primitive_attr epilogue(bool adds_operand) const {
+  // The norm is applied to the output, and the residual is read where it lies. Code that cannot has
+  // the norm folded into weights and bias, and the residual in the output before.
+  dnnl::primitive_attr epilogue() const {
     dnnl::post_ops post;
-    if (adds_operand) post.append_binary(dnnl::algorithm::binary_add, y_);
-    if (op_.fused().residual && !adds_operand) post.append_sum(1.0f);
+    if (scales_output_) {
+      post.append_binary(dnnl::algorithm::binary_mul, channels_);
+      post.append_binary(dnnl::algorithm::binary_add, channels_);
+    }
+    if (adds_operand_) post.append_binary(dnnl::algorithm::binary_add, y_);
+    if (op_.fused().residual && !adds_operand_) post.append_sum(1.0f);
     if (op_.fused().relu) post.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -169,29 +188,40 @@ class Conv2dOneDnn final : public Kernel {
   }
 
   void make_forward(const KernelContext& context) {
-    const memory::desc bias = has_shift() ? bias_ : memory::desc();
+    // Folding into weights that never change costs nothing; operands cost 1x1 convolutions 10 %.
+    const bool frozen = context.training && !context.wants_gradient[1];
     // For inference too: Winograd would ask for weights in an order of its own, which no update
     // could be written into.
     hint_ = choose("fwd", [&](dnnl::algorithm algorithm) {
-      const auto desc = [&](bool adds_operand) {
-        adds_operand_ = adds_operand;
+      const auto desc = [&](bool operands) {
+        scales_output_ = operands && op_.fused().norm && !frozen;
+        adds_operand_ = operands && op_.fused().residual;
         return dnnl::convolution_forward::primitive_desc(
-            {prop_kind::forward_training, algorithm, x_, weight_any_, bias, y_, strides_,
-             dilation_, padding_, padding_},
-            epilogue(adds_operand), engine_->engine);
+            {prop_kind::forward_training, algorithm, x_, weight_any_,
+             has_shift() && !scales_output_ ? bias_ : memory::desc(), y_, strides_, dilation_,
+             padding_, padding_},
+            epilogue(), engine_->engine);
       };
-      if (!op_.fused().residual) return desc(false);
+      if (!op_.fused().residual && (!op_.fused().norm || frozen)) return desc(false);
       if (algorithm == dnnl::algorithm::convolution_winograd) return desc(false);
-      const auto adding = desc(true);
-      return std::string(adding.impl_info_str()).starts_with("jit") ? adding : desc(false);
+      const auto with_operands = desc(true);
+      const bool fast = std::string(with_operands.impl_info_str()).starts_with("jit");
+      return fast ? with_operands : desc(false);
     });
     scratch(hint_);
-    forward_weights_ = onednn::ordered_weights(context, source_, hint_.weights_desc());
+    forward_weights_ = onednn::ordered_weights(context, source_, hint_.weights_desc(),
+                                               op_.fused().norm && !scales_output_, /*once=*/false);
     forward_ = onednn::Call(engine_, dnnl::convolution_forward(hint_));
     forward_.bind(DNNL_ARG_SRC, x_);
     forward_.bind(DNNL_ARG_WEIGHTS, hint_.weights_desc());
-    if (has_shift()) forward_.bind(DNNL_ARG_BIAS, bias_);
-    if (adds_operand_) forward_.bind(kOperand, y_);
+    if (scales_output_) {
+      forward_.bind(operand(0), channels_);
+      forward_.bind(operand(1), channels_);
+    } else if (has_shift()) {
+      forward_.bind(DNNL_ARG_BIAS, bias_);
+    }
+    operand_ = operand(scales_output_ ? 2 : 0);
+    if (adds_operand_) forward_.bind(operand_, y_);
     forward_.bind(DNNL_ARG_DST, y_);
     forward_.bind(DNNL_ARG_SCRATCHPAD, hint_.scratchpad_desc());
   }
@@ -206,7 +236,8 @@ class Conv2dOneDnn final : public Kernel {
     });
     scratch(desc);
     dx_bytes_ = static_cast<std::int64_t>(x_.get_size());
-    backward_weights_order_ = onednn::ordered_weights(context, source_, desc.weights_desc());
+    backward_data_weights_ =
+        onednn::ordered_weights(context, source_, desc.weights_desc(), false, /*once=*/true);
     backward_data_ = onednn::Call(engine_, dnnl::convolution_backward_data(desc));
     backward_data_.bind(DNNL_ARG_DIFF_DST, y_);
     backward_data_.bind(DNNL_ARG_WEIGHTS, desc.weights_desc());
@@ -225,7 +256,7 @@ class Conv2dOneDnn final : public Kernel {
     });
     scratch(desc);
     dw_ordered_ = desc.diff_weights_desc();
-    dw_order_.emplace(dw_ordered_, source_.weight.shape[1]);
+    dw_order_.emplace(dw_ordered_, source_.weight.shape[1], source_.weight.tile);
     bias_bytes_ = static_cast<std::int64_t>(bias_.get_size());
     backward_weights_ = onednn::Call(engine_, dnnl::convolution_backward_weights(desc));
     backward_weights_.bind(DNNL_ARG_SRC, x_);
@@ -235,8 +266,12 @@ class Conv2dOneDnn final : public Kernel {
     backward_weights_.bind(DNNL_ARG_SCRATCHPAD, desc.scratchpad_desc());
   }
 
-  void run_backward_weights(const KernelArgs& args, Workspace& space) {
-    float* ordered = space.take(static_cast<std::int64_t>(dw_ordered_.get_size()));
+  void run_backward_weights(const KernelArgs& args) {
+    Workspace space{args.workspace.data() + align(scratch_bytes_)};
+    const GradientMode mode = wants_weight_ ? args.modes[1] : GradientMode::kNone;
+    const bool in_place = mode == GradientMode::kOverwrite && dw_order_->is_the_parameters();
+    float* ordered = in_place ? args.dinputs[1].f32()
+                              : space.take(static_cast<std::int64_t>(dw_ordered_.get_size()));
     float* db = space.take(bias_bytes_);
     backward_weights_.set(DNNL_ARG_SRC, args.inputs[0].data);
     backward_weights_.set(DNNL_ARG_DIFF_DST, args.doutputs[0].data);
@@ -244,55 +279,74 @@ class Conv2dOneDnn final : public Kernel {
     if (wants_bias_) backward_weights_.set(DNNL_ARG_DIFF_BIAS, db);
     backward_weights_.set(DNNL_ARG_SCRATCHPAD, args.workspace.data());
     backward_weights_.run();
-    const float* scale = folded_->scale(args.parameter_version);
-    if (wants_weight_ && args.modes[1] != GradientMode::kNone) {
-      dw_order_->restore(stream_, ordered, scale, args.modes[1] == GradientMode::kAccumulate,
+    if (mode != GradientMode::kNone && !in_place) {
+      dw_order_->restore(stream_, ordered, mode == GradientMode::kAccumulate,
                          args.dinputs[1].f32());
     }
-    if (wants_bias_) give_bias(args, db, scale);
+    if (wants_bias_) give_bias(args, db);
   }
 
-  void run_backward_data(const KernelArgs& args, Workspace& space) {
-    const bool adds = args.modes[0] == GradientMode::kAccumulate;
+  void run_backward_data(const KernelArgs& args, GradientMode mode) {
+    Workspace space{args.workspace.data() + align(scratch_bytes_)};
+    const bool adds = mode == GradientMode::kAccumulate;
     float* dx = adds ? space.take(dx_bytes_) : args.dinputs[0].f32();
     backward_data_.set(DNNL_ARG_DIFF_DST, args.doutputs[0].data);
-    backward_data_.set(DNNL_ARG_WEIGHTS, backward_weights_order_->get(args.parameter_version));
+    float* const room = space.take(backward_data_weights_->room_bytes());
+    backward_data_.set(DNNL_ARG_WEIGHTS, backward_data_weights_->get(args.parameter_version, room));
     backward_data_.set(DNNL_ARG_DIFF_SRC, dx);
     backward_data_.set(DNNL_ARG_SCRATCHPAD, args.workspace.data());
     backward_data_.run();
     if (adds) add(dx, args.dinputs[0].f32(), args.dinputs[0].physical_count());
   }
 
-  // One sweep over dz: dz = dy * [y > 0], then the gradient of input `residual` (0: none).
-  void spread(const KernelArgs& args, bool mask, int residual) {
-    const GradientMode mode = residual > 0 ? args.modes[residual] : GradientMode::kNone;
-    if (!mask && mode == GradientMode::kNone) return;
-    float* const dz = args.doutputs[0].f32();
-    const float* const y = mask ? args.outputs[0].f32() : nullptr;
+  // One sweep over dy: dz, from it the gradient of input `residual`, and dv.
+  void spread(const KernelArgs& args, int residual, GradientMode mode) {
+    const Tensor& dy = args.doutputs[0];
+    const float* const scale = folded_->scale(args.parameter_version);
+    const float* const y = op_.fused().relu ? args.outputs[0].f32() : nullptr;
     float* const to = mode != GradientMode::kNone ? args.dinputs[residual].f32() : nullptr;
+    if (!y && !to && !scale) return;
+    float* const dz = dy.f32();
     const bool adds = mode == GradientMode::kAccumulate;
-    comm::parallel_for_blocks(
-        stream_, args.doutputs[0].physical_count(), kSweep,
-        [=](std::int64_t begin, std::int64_t end) {
-          if (y) {
-            for (std::int64_t i = begin; i < end; ++i) dz[i] = y[i] > 0.0f ? dz[i] : 0.0f;
-          }
-          if (!to) return;
-          if (!adds) std::copy(dz + begin, dz + end, to + begin);
-          if (!adds) return;
-          for (std::int64_t i = begin; i < end; ++i) to[i] += dz[i];
-        });
+    const auto body = [=](std::int64_t begin, std::int64_t end) {
+      if (y) {
+        for (std::int64_t i = begin; i < end; ++i) dz[i] = y[i] > 0.0f ? dz[i] : 0.0f;
+      }
+      if (to && !adds) std::copy(dz + begin, dz + end, to + begin);
+      if (to && adds) {
+        for (std::int64_t i = begin; i < end; ++i) to[i] += dz[i];
+      }
+      if (scale) multiply_channels(dy, scale, begin, end);
+    };
+    comm::parallel_for_blocks(stream_, dy.physical_count(), kSweep, body);
   }
 
-  // gradient (+)= scale(o) * db(o)
-  void give_bias(const KernelArgs& args, const float* db, const float* scale) {
+  // t[i] *= scale[channel of i] for physical elements [begin, end).
+  static void multiply_channels(const Tensor& t, const float* scale, std::int64_t begin,
+                                std::int64_t end) {
+    const std::int64_t block = t.channel_block, plane = t.shape[2] * t.shape[3] * block;
+    const std::int64_t num_blocks = (t.shape[1] + block - 1) / block;
+    float* const values = t.f32();
+    for (std::int64_t i = begin; i < end;) {
+      const std::int64_t last = std::min(end, (i / plane + 1) * plane);
+      const float* const of_block = scale + i / plane % num_blocks * block;
+      if (block == 16) {  // a count that the compiler knows; pieces are whole blocks
+        for (; i < last; i += 16) {
+          for (std::int64_t lane = 0; lane < 16; ++lane) values[i + lane] *= of_block[lane];
+        }
+      }
+      for (; i < last; ++i) values[i] *= of_block[i % block];
+    }
+  }
+
+  // gradient (+)= db
+  void give_bias(const KernelArgs& args, const float* db) {
     const Tensor& gradient = args.dinputs[op_.bias_input()];
     const GradientMode mode = args.modes[op_.bias_input()];
     if (mode == GradientMode::kNone) return;
     float* to = gradient.f32();
     for (std::int64_t o = 0; o < gradient.shape[0]; ++o) {
-      const float value = scale ? scale[o] * db[o] : db[o];
-      to[o] = mode == GradientMode::kAccumulate ? to[o] + value : value;
+      to[o] = mode == GradientMode::kAccumulate ? to[o] + db[o] : db[o];
     }
   }
   void copy(const float* from, float* to, std::int64_t n) {
@@ -310,15 +364,17 @@ class Conv2dOneDnn final : public Kernel {
   Conv2dOp op_;
   comm::StreamView stream_;
   std::shared_ptr<onednn::Engine> engine_;
-  memory::desc x_, y_, weight_any_, bias_, dw_ordered_;
+  memory::desc x_, y_, weight_any_, bias_, channels_, dw_ordered_;
   memory::dims strides_, padding_, dilation_;
-  bool winograd_ = false, adds_operand_ = false, wants_weight_ = false, wants_bias_ = false;
+  bool winograd_ = false, scales_output_ = false, adds_operand_ = false;
+  bool wants_weight_ = false, wants_bias_ = false;
+  int operand_ = 0;  // where the residual is one
   double flops_ = 0.0;
   std::int64_t scratch_bytes_ = 0, dx_bytes_ = 0, bias_bytes_ = 0;
   std::string implementation_;
   WeightSource source_;
   std::shared_ptr<onednn::FoldedWeights> folded_;
-  std::shared_ptr<onednn::OrderedWeights> forward_weights_, backward_weights_order_;
+  std::shared_ptr<onednn::OrderedWeights> forward_weights_, backward_data_weights_;
   std::optional<onednn::WeightOrder> dw_order_;
   dnnl::convolution_forward::primitive_desc hint_;
   onednn::Call forward_, backward_data_, backward_weights_;

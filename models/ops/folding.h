@@ -8,7 +8,7 @@
 
 namespace models {
 
-// What a convolution's weights are made of: a frozen normalisation is folded in exactly,
+// What a convolution's weights are made of: a frozen normalisation can be folded in exactly,
 //   s = gamma / sqrt(variance + eps);  w'(o, ...) = s(o) w(o, ...);  shift = beta + s (b - mean)
 struct WeightSource {
   Tensor weight;                       // (O, I / groups, R, S)

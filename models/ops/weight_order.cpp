@@ -76,8 +76,11 @@ std::int64_t num_tiles(std::int64_t n, std::int64_t side) { return (n + side - 1
 
 }  // namespace
 
-WeightOrder::WeightOrder(const dnnl::memory::desc& order, std::int64_t inputs)
-    : order_(order), plain_inputs_(inputs), bytes_(static_cast<std::int64_t>(order.get_size())) {
+WeightOrder::WeightOrder(const dnnl::memory::desc& order, std::int64_t inputs, int tile)
+    : order_(order),
+      plain_inputs_(inputs),
+      parameter_tile_(tile),
+      bytes_(static_cast<std::int64_t>(order.get_size())) {
   const dnnl_memory_desc_t& d = order_.data;
   REQUIRE(d.format_kind == dnnl_blocked && (d.ndims == 4 || d.ndims == 5), "{} dimensions",
           d.ndims);
@@ -88,6 +91,9 @@ WeightOrder::WeightOrder(const dnnl::memory::desc& order, std::int64_t inputs)
   REQUIRE(inputs > 0 && inputs_ % inputs == 0 && outputs_ % (inputs_ / inputs) == 0,
           "{} inputs in an order of {} x {}", inputs, outputs_, inputs_);
   plain_outputs_ = outputs_ / (inputs_ / inputs);
+  REQUIRE(tile == 1 || (tile == kTile && groups_ == 1 && inputs == inputs_ &&
+                        outputs_ % tile == 0 && inputs % tile == 0),
+          "tiles of {} in {} groups of {} x {}", tile, groups_, outputs_, inputs_);
   spatial_ = d.dims[first + 2] * d.dims[first + 3];
   const auto& blocking = d.format_desc.blocking;
   const std::int64_t side = blocking.inner_blks[0], area = side * side;
@@ -104,6 +110,18 @@ WeightOrder::WeightOrder(const dnnl::memory::desc& order, std::int64_t inputs)
   input_tile_ = blocking.strides[first + 1];
 }
 
+bool WeightOrder::is_the_parameters() const {
+  const std::int64_t area = parameter_tile_ * parameter_tile_ * spatial_;
+  return parameter_tile_ > 1 && side_ == parameter_tile_ && outputs_innermost_ &&
+         input_tile_ == area && output_tile_ == inputs_ / parameter_tile_ * area;
+}
+
+std::int64_t WeightOrder::place(std::int64_t o, std::int64_t i, std::int64_t s) const {
+  if (parameter_tile_ == 1) return (o * plain_inputs_ + i) * spatial_ + s;
+  const std::int64_t tiles = o / kTile * (plain_inputs_ / kTile) + i / kTile;
+  return (tiles * spatial_ + s) * kArea + i % kTile * kTile + o % kTile;
+}
+
 WeightOrder::Tile WeightOrder::tile(std::int64_t index) const {
   const std::int64_t i = index % num_tiles(inputs_, side_),
                      rest = index / num_tiles(inputs_, side_);
@@ -116,15 +134,17 @@ WeightOrder::Tile WeightOrder::tile(std::int64_t index) const {
           g * group_step_ + o * output_tile_ + i * input_tile_};
 }
 
-template <class Move, class Whole>
+template <class Move, class Whole, class Moved>
 void WeightOrder::for_each(comm::StreamView stream, const float* scale, const Move& move,
-                           const Whole& whole) const {
-  if (side_ == 0) {
+                           const Whole& whole, const Moved& moved) const {
+  const bool between_tiles = is_between_tiles();
+  if (side_ == 0 || (parameter_tile_ > 1 && !between_tiles)) {
     return comm::parallel_for(
         stream, groups_ * outputs_, [&](std::int64_t o) { move_output(o, scale, move); }, 16);
   }
   const auto body = [&](std::int64_t index) {
     const Tile t = tile(index);
+    if (between_tiles) return moved(t);
     const bool full = t.num_outputs == kTile && t.num_inputs == kTile &&  // one of AVX2 never is
                       plain_inputs_ == inputs_;
     if (outputs_innermost_ && full) return whole(t);
@@ -174,22 +194,25 @@ void WeightOrder::move_output(std::int64_t o, const float* scale, const Move& mo
   const std::int64_t first = in_group / plain_outputs_ * plain_inputs_;
   for (std::int64_t e = 0; e < inner; ++e) {
     const std::int64_t i = first + e / spatial_, r = e % spatial_ / columns, s = e % columns;
-    const std::int64_t place =
+    const std::int64_t ordered =
         d.ndims == 4 ? place_of(d, {in_group, i, r, s}) : place_of(d, {g, in_group, i, r, s});
-    move(o * inner + e, place, scale ? scale[o] : 1.0f);
+    move(place(o, e / spatial_, e % spatial_), ordered, scale ? scale[o] : 1.0f);
   }
 }
 
 // A full tile is 16 rows (outputs) of 16 R S elements, of which 16 columns at a time are
-// transposed.
-void WeightOrder::arrange(comm::StreamView stream, const float* plain, const float* scale,
+// transposed. Between tiles one position of the kernel at a time moves, transposed or not.
+void WeightOrder::arrange(comm::StreamView stream, const float* weight, const float* scale,
                           float* ordered) const {
   const std::int64_t spatial = spatial_, row = inputs_ * spatial_;
+  const bool transposes = !outputs_innermost_;
   for_each(
       stream, scale,
-      [=](std::int64_t from, std::int64_t to, float factor) { ordered[to] = factor * plain[from]; },
+      [=](std::int64_t from, std::int64_t to, float factor) {
+        ordered[to] = factor * weight[from];
+      },
       [=](const Tile& t) {
-        const float* first = plain + t.row * row + t.input * spatial;
+        const float* first = weight + t.row * row + t.input * spatial;
         Column column;
         for (std::int64_t begin = 0; begin < kTile * spatial; begin += kTile) {
           Vector rows[kTile];
@@ -201,19 +224,31 @@ void WeightOrder::arrange(comm::StreamView stream, const float* plain, const flo
             store(rows[c], ordered + t.place + column.place());
           }
         }
+      },
+      [=, this](const Tile& t) {
+        const Vector factor = scale ? load(scale + t.row) : Vector{} + 1.0f;
+        for (std::int64_t s = 0; s < spatial; ++s) {
+          const float* from = weight + place(t.row, t.input, s);
+          float* to = ordered + t.place + s * kArea;
+          Vector rows[kTile];
+          for (int i = 0; i < kTile; ++i) rows[i] = load(from + i * kTile) * factor;
+          if (transposes) transpose(rows);
+          for (int i = 0; i < kTile; ++i) store(rows[i], to + i * kTile);
+        }
       });
 }
 
-void WeightOrder::restore(comm::StreamView stream, const float* ordered, const float* scale,
-                          bool accumulate, float* plain) const {
+void WeightOrder::restore(comm::StreamView stream, const float* ordered, bool accumulate,
+                          float* weight) const {
   const std::int64_t spatial = spatial_, row = inputs_ * spatial_;
+  const bool transposes = !outputs_innermost_;
   for_each(
-      stream, scale,
-      [=](std::int64_t to, std::int64_t from, float factor) {
-        plain[to] = accumulate ? plain[to] + factor * ordered[from] : factor * ordered[from];
+      stream, nullptr,
+      [=](std::int64_t to, std::int64_t from, float) {
+        weight[to] = accumulate ? weight[to] + ordered[from] : ordered[from];
       },
       [=](const Tile& t) {
-        float* first = plain + t.row * row + t.input * spatial;
+        float* first = weight + t.row * row + t.input * spatial;
         Column column;
         for (std::int64_t begin = 0; begin < kTile * spatial; begin += kTile) {
           Vector rows[kTile];
@@ -223,8 +258,19 @@ void WeightOrder::restore(comm::StreamView stream, const float* ordered, const f
           transpose(rows);
           for (int o = 0; o < kTile; ++o) {
             float* to = first + o * row + begin;
-            const Vector value = rows[o] * (scale ? scale[t.row + o] : 1.0f);
-            store(accumulate ? load(to) + value : value, to);
+            store(accumulate ? load(to) + rows[o] : rows[o], to);
+          }
+        }
+      },
+      [=, this](const Tile& t) {
+        for (std::int64_t s = 0; s < spatial; ++s) {
+          const float* from = ordered + t.place + s * kArea;
+          float* to = weight + place(t.row, t.input, s);
+          Vector rows[kTile];
+          for (int i = 0; i < kTile; ++i) rows[i] = load(from + i * kTile);
+          if (transposes) transpose(rows);
+          for (int i = 0; i < kTile; ++i) {
+            store(accumulate ? load(to + i * kTile) + rows[i] : rows[i], to + i * kTile);
           }
         }
       });

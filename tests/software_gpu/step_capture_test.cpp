@@ -77,8 +77,7 @@ class ShortRun {
   explicit ShortRun(const Config& config, OpenedDataset dataset = nullptr)
       : config_(config),
         dataset_(dataset ? std::move(dataset) : open(config)),
-        network_(config_, num_classes_for(config_, *dataset_), dataset_->channels(), stream_, 1,
-                 true) {
+        network_(config_, num_classes_for(config_, *dataset_), dataset_->channels(), stream_, {}) {
     initialize(network_.storage(), 1);
     const std::int64_t num_micro_batches = config_.train.batch / config_.train.micro_batch;
     const OptimizerSetup setup{config_.optimizer, config_.regularization, config_.clip,

@@ -39,7 +39,7 @@ Evaluation evaluate_fresh(const Config& config) {
   const comm::Stream stream(comm::Device{}, 1);
   const auto data =
       open_dataset(config.data, {.fields = {.label_map = true}, .model_num_classes = 2});
-  Network network(config, num_classes_for(config, *data), 3, stream, 1, false);
+  Network network(config, num_classes_for(config, *data), 3, stream, {1, false});
   initialize(network.storage(), 1);
   const auto communicator = comm::single_communicator();
   comm::Progress progress;
@@ -70,7 +70,7 @@ TEST(Evaluation, HasSizesOfItsOwn) {
   const Config config = small_config({"eval.size=[[96,64],[64,128]]"});
   const comm::Stream stream(comm::Device{}, 1);
   const auto data = open_dataset(config.data, {.fields = {.boxes = true}});
-  Network network(config, num_classes_for(config, *data), 3, stream, 1, true);
+  Network network(config, num_classes_for(config, *data), 3, stream, {1, true});
   const auto size_of = [](models::Executable& executable) {
     const models::Shape& shape = executable.input("image").shape;
     return InputSize{static_cast<int>(shape[2]), static_cast<int>(shape[3])};

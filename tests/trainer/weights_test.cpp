@@ -2,8 +2,13 @@
 
 #include <gmock/gmock.h>
 
+#include <numeric>
+
+#include "comm/communicator_local.h"
 #include "comm/error.h"
+#include "models/graph/weight_tiles.h"
 #include "models/model.h"
+#include "tests/trainer/checkpoint/test_run.h"
 
 namespace trainer {
 namespace {
@@ -104,6 +109,86 @@ TEST(LoadWeights, OtherSizesAreRefused) {
                           {"classifier.0.weight", filled({4, 9}, 0)}};
   EXPECT_THROW(load_weights(storage, file, kBackbone), comm::Error);
 }
+
+// Shards of 1024 elements cut the second tensor, which may lie in tiles.
+models::ParameterStorage tiled_storage(int tile, int ranks) {
+  const std::vector<models::Parameter> parameters = {
+      {"plain", {40, 3, 3, 3}, models::ParameterKind::kWeight},
+      {"tiled", {32, 48, 3, 3}, models::ParameterKind::kWeight}};
+  models::ParameterLayout layout = models::make_parameter_layout(parameters, {}, ranks);
+  layout.slots[1].tile = tile;
+  return models::ParameterStorage(std::make_shared<const models::ParameterLayout>(layout),
+                                  comm::Device{});
+}
+
+// 1, 2, 3, ... by plain order, as the tensor lies.
+std::vector<float> counted(const models::ParameterSlot& slot) {
+  std::vector<float> plain(static_cast<std::size_t>(slot.size)), values(plain.size());
+  std::iota(plain.begin(), plain.end(), 1.0f);
+  models::to_tiles(plain, slot.parameter.shape, slot.tile, values);
+  return values;
+}
+
+struct Saved {
+  int tile, ranks;
+};
+class Orders : public ::testing::TestWithParam<std::tuple<Saved, Saved>> {};
+
+TEST_P(Orders, AreFreeToChangeBetweenSaveAndLoad) {
+  const auto [saved, loaded] = GetParam();
+  const TestFolder run;
+  OptimizerSetup setup;
+  setup.rule.momentum = 0.9f;
+  setup.num_micro_batches = 3;
+  const comm::Stream stream(comm::Device{}, 1);
+  comm::run_local(saved.ranks, [&, tile = saved.tile](comm::Communicator& communicator) {
+    models::ParameterStorage storage = tiled_storage(tile, communicator.size());
+    ShardedOptimizer optimizer(storage, communicator, stream, setup);
+    Snapshot snapshot;
+    for (const models::ParameterSlot& slot : storage.layout->slots) {
+      std::ranges::copy(counted(slot), storage.parameter(slot.parameter.name).f32());
+    }
+    const std::int64_t step = 0;
+    if (communicator.rank() == 0) {
+      snapshot.model = model_arrays(*storage.layout, storage.parameters.bytes(), {}, step);
+    }
+    optimizer.for_each_state([&](const std::string& state, const std::string& tensor,
+                                 std::int64_t begin, std::int64_t end, std::span<float> values) {
+      const models::ParameterSlot& slot = storage.layout->slot(tensor);
+      std::copy_n(counted(slot).begin() + begin, values.size(), values.begin());
+      snapshot.optimizer.push_back({state, tensor, begin, end, values, slot.tile});
+    });
+    CheckpointStore(run, communicator).save_final(snapshot);
+  });
+  comm::run_local(loaded.ranks, [&, tile = loaded.tile](comm::Communicator& communicator) {
+    models::ParameterStorage storage = tiled_storage(tile, communicator.size());
+    ShardedOptimizer optimizer(storage, communicator, stream, setup);
+    const std::optional<Checkpoint> found = newest_valid(run.path(), communicator, {});
+    ASSERT_TRUE(found);
+    const TensorMap model = found->model();
+    const auto plain = model.at("tiled").floats();
+    for (std::size_t i = 0; i < plain.size(); ++i) ASSERT_EQ(plain[i], static_cast<float>(i + 1));
+    load_weights(storage, model, {});
+    for (const models::ParameterSlot& slot : storage.layout->slots) {
+      EXPECT_EQ(values_of(storage, slot.parameter.name), counted(slot));
+    }
+    load_state(optimizer, *storage.layout, *found);
+    std::int64_t num_elements = 0;
+    optimizer.for_each_state([&](const std::string&, const std::string& tensor, std::int64_t begin,
+                                 std::int64_t end, std::span<float> values) {
+      const std::vector<float> all = counted(storage.layout->slot(tensor));
+      EXPECT_TRUE(std::equal(values.begin(), values.end(), all.begin() + begin)) << tensor;
+      num_elements += end - begin;
+    });
+    communicator.all_reduce(std::span<std::int64_t>(&num_elements, 1), comm::Reduction::kSum);
+    EXPECT_EQ(num_elements, 40 * 27 + 32 * 48 * 9);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    LoadState, Orders,
+    ::testing::Combine(::testing::Values(Saved{16, 1}, Saved{16, 3}, Saved{1, 2}),
+                       ::testing::Values(Saved{16, 2}, Saved{1, 1}, Saved{1, 3})));
 
 }  // namespace
 }  // namespace trainer

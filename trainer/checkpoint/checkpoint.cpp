@@ -110,8 +110,9 @@ void fill_from(const fs::path& folder, const FileEntry& file, Filling& filling) 
   }
 }
 
-// Two pieces that share elements would let a hole elsewhere go unnoticed.
-void require_disjoint(const fs::path& folder, const Manifest& manifest) {
+// Two pieces that share elements would let a hole elsewhere go unnoticed; a tensor is flattened in
+// one way.
+void require_consistent(const fs::path& folder, const Manifest& manifest) {
   std::vector<PieceEntry> pieces;
   for (const FileEntry& file : manifest.files)
     pieces.insert(pieces.end(), file.pieces.begin(), file.pieces.end());
@@ -121,8 +122,9 @@ void require_disjoint(const fs::path& folder, const Manifest& manifest) {
   for (std::size_t i = 1; i < pieces.size(); ++i) {
     const PieceEntry& a = pieces[i - 1];
     const PieceEntry& b = pieces[i];
-    if (a.state == b.state && a.tensor == b.tensor && b.begin < a.end)
-      refuse(folder, fmt::format("{} and {} overlap", a.path(), b.path()));
+    if (a.state != b.state || a.tensor != b.tensor) continue;
+    if (b.begin < a.end) refuse(folder, fmt::format("{} and {} overlap", a.path(), b.path()));
+    if (a.tile != b.tile) refuse(folder, fmt::format("{} and {} differ", a.path(), b.path()));
   }
 }
 
@@ -130,7 +132,7 @@ void require_disjoint(const fs::path& folder, const Manifest& manifest) {
 
 Checkpoint::Checkpoint(fs::path folder, Manifest manifest)
     : folder_(std::move(folder)), manifest_(std::make_unique<Manifest>(std::move(manifest))) {
-  require_disjoint(folder_, *manifest_);
+  require_consistent(folder_, *manifest_);
 }
 Checkpoint::~Checkpoint() = default;
 Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
@@ -149,6 +151,14 @@ std::vector<std::string> Checkpoint::states() const {
   for (const FileEntry& file : manifest_->files)
     for (const PieceEntry& piece : file.pieces) names.insert(piece.state);
   return {names.begin(), names.end()};
+}
+
+int Checkpoint::tile(const std::string& state, const std::string& tensor) const {
+  for (const FileEntry& file : manifest_->files) {
+    for (const PieceEntry& piece : file.pieces)
+      if (piece.state == state && piece.tensor == tensor) return piece.tile;
+  }
+  return 1;
 }
 
 void Checkpoint::read_state(std::span<const StateRange> ranges) const {

@@ -42,6 +42,8 @@ class Checkpoint {
   TensorMap ema() const;
 
   std::vector<std::string> states() const;  // names of optimizer state, sorted
+  // How a tensor's state is flattened (StatePiece::tile).
+  int tile(const std::string& state, const std::string& tensor) const;
   // Fills every range from whatever shards hold it: any number of ranks can read what any other
   // number wrote. Reads each shard at most once. Errors also when a range is not covered.
   void read_state(std::span<const StateRange> ranges) const;

@@ -1,5 +1,7 @@
 #include <hdf5.h>
 
+#include <algorithm>
+
 #include "trainer/checkpoint/hdf5_handle.h"
 #include "trainer/checkpoint/hdf5_image.h"
 #include "trainer/checkpoint/hdf5_memory.h"
@@ -41,6 +43,16 @@ struct ImageWriter::State {
   Hdf5Handle link_properties;
   Hdf5Handle dataset_properties;
   Hdf5Handle file;
+  std::vector<float> written;  // by NamedArray::write; new memory takes longer than to write it
+
+  const void* elements_of(const NamedArray& array) {
+    if (!array.write) return array.bytes.data();
+    REQUIRE(array.type == ElementType::kFloat32, "{} is written as floats", array.name);
+    const std::size_t count = array.bytes.size() / sizeof(float);
+    written.resize(std::max(written.size(), count));
+    array.write(std::span(written).first(count));
+    return written.data();
+  }
 
   State(std::size_t capacity, ImageBytes spare)
       : link_properties(H5Pcreate(H5P_LINK_CREATE), H5Pclose, kBug, "create", "link properties"),
@@ -86,7 +98,7 @@ void ImageWriter::write(const std::string& path, const NamedArray& array) {
       H5Dclose, kBug, "create", object);
   if (!array.bytes.empty())
     check_hdf5(H5Dwrite(dataset.get(), memory_type(array.type), H5S_ALL, H5S_ALL, H5P_DEFAULT,
-                        array.bytes.data()),
+                        state_->elements_of(array)),
                kBug, "write", object);
   dataset.close();
   space.close();

@@ -79,6 +79,7 @@ void put(Writer& out, const PieceEntry& entry) {
   put(out, "tensor", entry.tensor);
   put(out, "begin", entry.begin);
   put(out, "end", entry.end);
+  if (entry.tile > 1) put(out, "tile", std::int64_t{entry.tile});
   out.EndObject();
 }
 
@@ -166,6 +167,10 @@ PieceEntry get_piece(const Value& object) {
   entry.begin = get_integer(object, "begin");
   entry.end = get_integer(object, "end");
   if (entry.end < entry.begin) refuse(fmt::format("{} ends before it begins", entry.path()));
+  if (!object.HasMember("tile")) return entry;
+  const std::int64_t tile = get_integer(object, "tile");
+  if (tile < 2 || tile > 1024) refuse(fmt::format("{} in tiles of {}", entry.path(), tile));
+  entry.tile = static_cast<int>(tile);
   return entry;
 }
 
@@ -234,7 +239,8 @@ std::span<const std::byte> bytes_of(std::string_view text) {
 }  // namespace
 
 std::string PieceEntry::path() const {
-  return fmt::format("{}/{}/{}-{}", state, tensor, begin, end);
+  const std::string path = fmt::format("{}/{}/{}-{}", state, tensor, begin, end);
+  return tile == 1 ? path : fmt::format("{}-{}", path, tile);
 }
 
 std::string optimizer_file_name(int rank, int size) {

@@ -16,7 +16,7 @@ inline constexpr const char* kModelName = "model.h5";
 inline constexpr const char* kEmaName = "model-ema.h5";
 
 // A whole tensor of model.h5, or a piece [begin, end) of optimizer state, which is the dataset
-// state/tensor/begin-end of its file.
+// state/tensor/begin-end of its file, or begin-end-tile in tiles.
 struct TensorEntry {
   std::string name;
   ElementType type = ElementType::kFloat32;
@@ -27,6 +27,7 @@ struct PieceEntry {
   std::string tensor;
   std::int64_t begin = 0;
   std::int64_t end = 0;
+  int tile = 1;
 
   std::string path() const;
 };

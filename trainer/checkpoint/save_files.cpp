@@ -54,7 +54,7 @@ PendingFile build_pieces(const std::string& name, const std::vector<StatePiece>&
     REQUIRE(piece.begin >= 0 && count == std::ssize(piece.values), "{}: [{}, {}) with {} values",
             piece.tensor, piece.begin, piece.end, piece.values.size());
     if (count == 0) continue;
-    const PieceEntry entry{piece.state, piece.tensor, piece.begin, piece.end};
+    const PieceEntry entry{piece.state, piece.tensor, piece.begin, piece.end, piece.tile};
     writer.write(entry.path(),
                  {entry.tensor, {count}, ElementType::kFloat32, std::as_bytes(piece.values)});
     file.entry.pieces.push_back(entry);

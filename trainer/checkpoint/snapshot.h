@@ -24,6 +24,8 @@ struct NamedArray {
   std::vector<std::int64_t> shape;
   ElementType type = ElementType::kFloat32;
   std::span<const std::byte> bytes;
+  // What is saved where that is not `bytes` as they lie: writes as many elements.
+  std::function<void(std::span<float>)> write = nullptr;
 };
 
 // A whole tensor as read from a file.
@@ -37,13 +39,15 @@ struct Array {
 };
 using TensorMap = std::map<std::string, Array>;
 
-// Elements [begin, end) of a flattened tensor of the optimizer's state ("momentum", "variance").
+// Elements [begin, end) of a flattened tensor of the optimizer's state ("momentum", "variance"),
+// flattened plainly (tile 1) or in tiles of the optimizer's choice (FORMAT.md).
 struct StatePiece {
   std::string state;
   std::string tensor;
   std::int64_t begin = 0;
   std::int64_t end = 0;
   std::span<const float> values;  // end - begin
+  int tile = 1;
 };
 
 // What a setting means for a resume: identity must match, schedule may change (it is logged),

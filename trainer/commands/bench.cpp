@@ -193,10 +193,11 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
   StepTrace trace(communicator.rank(), steady_seconds());
   BenchResult result = describe(config, communicator.size(), threads, options.steps);
   std::unique_ptr<Network> network;
+  const NetworkOptions network_options{communicator.size(), true, common_tile(communicator)};
   agree(communicator, [&] {
     const int num_classes = required_num_classes(config);
     network = std::make_unique<Network>(config, num_classes, num_channels(config.data.format),
-                                        stream, communicator.size(), true);
+                                        stream, network_options);
     initialize(network->storage(), static_cast<std::uint64_t>(config.train.seed));
     const double start = steady_seconds();
     fill_synthetic(network->training(0), stream, num_classes);

@@ -41,7 +41,7 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
     dataset = open_dataset(config.data, open);
     network =
         std::make_unique<Network>(config, num_classes_for(config, *dataset), dataset->channels(),
-                                  *stream, context.communicator.size(), false);
+                                  *stream, NetworkOptions{context.communicator.size(), false});
   });
   const auto notify = [&](const std::string& line) {
     if (context.is_root()) std::fprintf(stderr, "%s\n", line.c_str());

@@ -93,8 +93,8 @@ ShardedOptimizer make_optimizer(const Config& config, Network& network,
 // One device with all it computes with; answers the markers of its plan.
 struct Parity::Side final : models::StepObserver {
   Side(const Config& config, comm::StreamView stream, comm::Communicator& communicator)
-      : network(config, required_num_classes(config), num_channels(config.data.format), stream, 1,
-                true),
+      : network(config, required_num_classes(config), num_channels(config.data.format), stream,
+                {.tile = 1}),  // both devices' parameters in one order
         optimizer(make_optimizer(config, network, communicator)),
         executable(network.training(0)) {
     initialize(network.storage(), static_cast<std::uint64_t>(config.train.seed));

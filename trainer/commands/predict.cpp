@@ -97,7 +97,7 @@ class Predictor {
     names_ = unique_stems(options_.images);
     facts_ = data_facts(config_, config_.data.splits.contains("val") ? "val" : "train");
     network_ = std::make_unique<Network>(config_, facts_.num_classes, images_->channels(), stream_,
-                                         communicator_.size(), false);
+                                         NetworkOptions{communicator_.size(), false});
     make_folders(task() == models::Task::kSegmentation ? options_.out / kLabelMapFolder
                                                        : options_.out);
   }

@@ -1,9 +1,11 @@
 #include "tests/models/ops/kernel_fixture.h"
 
 #include <limits>
+#include <numeric>
 
 #include "models/graph/element.h"
 #include "models/graph/precision.h"
+#include "models/graph/weight_tiles.h"
 
 namespace models::testing {
 namespace {
@@ -15,6 +17,13 @@ template <typename Use>
 void for_each_element(const Tensor& t, Use use) {
   if (t.shape.rank != 4) {
     for (std::int64_t i = 0; i < t.shape.count(); ++i) use(i, i);
+    return;
+  }
+  if (t.tile > 1) {
+    std::vector<float> order(static_cast<std::size_t>(t.shape.count())), tiled(order.size());
+    std::iota(order.begin(), order.end(), 0.0f);  // exact: there are few
+    to_tiles(order, t.shape, t.tile, tiled);
+    for (std::size_t at = 0; at < tiled.size(); ++at) use(static_cast<std::int64_t>(tiled[at]), at);
     return;
   }
   const std::int64_t block = t.channel_block, blocks = (t.shape[1] + block - 1) / block;
@@ -43,6 +52,12 @@ KernelRun::KernelRun(const DeviceCase& device, const Graph& graph, std::vector<K
     specs.push_back({integer ? Type::kI32 : Type::kF32, input.shape});
     inputs_.push_back(input.parameter ? make(specs.back(), 1)
                                       : make(specs.back(), channel_block, rule.of_input(type)));
+    if (input.parameter && channel_block == native_tile() &&
+        device.kind == comm::DeviceKind::kCpu &&
+        op_->reads_tiles(static_cast<int>(inputs_.size()) - 1) &&
+        fits_tiles(input.shape, channel_block)) {
+      inputs_.back().tile = channel_block;
+    }
     if (integer) {
       comm::copy_bytes(stream_, {inputs_.back().data, input.integers.size() * 4},
                        std::as_bytes(std::span(input.integers)));

@@ -15,7 +15,7 @@ struct KernelInput {
   Shape shape;
   std::vector<float> values;           // plain order
   std::vector<std::int32_t> integers;  // instead of values
-  bool parameter = false;              // always in plain order
+  bool parameter = false;              // in plain order, or with blocks of 16 in tiles of 16
 };
 
 // A channel block that stands for all channels of a tensor, however many it has.

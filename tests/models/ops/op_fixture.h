@@ -14,6 +14,7 @@
 #include "comm/random.h"
 #include "models/graph/executable.h"
 #include "models/graph/reorder.h"
+#include "models/graph/weight_tiles.h"
 
 // Runs one small graph on every device a test is instantiated for, and checks backward passes by
 // central differences.
@@ -68,6 +69,7 @@ class Program {
     options.device = device.kind;
     options.training = training;
     options.precision = device.precision;
+    if (device.kind == comm::DeviceKind::kCpu) options.tile = native_tile();
     options.disabled_fusions = std::move(disabled);
     Plan p = plan(graph, options);
     storage_ = std::make_unique<ParameterStorage>(p.layout, comm::Device{device.kind, 0});
@@ -76,7 +78,10 @@ class Program {
     executable_ = std::make_unique<Executable>(std::move(p), *storage_, bind);
   }
   void set_parameter(const std::string& name, const std::vector<float>& v) {
-    write(storage_->parameter(name), v.data(), v.size() * 4);
+    const Tensor parameter = storage_->parameter(name);
+    std::vector<float> tiles(v.size());
+    to_tiles(v, parameter.shape, parameter.tile, tiles);
+    write(parameter, tiles.data(), tiles.size() * 4);
   }
   template <typename T>
   void set_input(const std::string& name, const std::vector<T>& v) {
@@ -98,10 +103,10 @@ class Program {
     return read<T>(executable_->output(name));
   }
   std::vector<float> gradient(const std::string& name) const {
-    return read<float>(storage_->gradient(name));
+    return plain(storage_->gradient(name));
   }
   std::vector<float> parameter(const std::string& name) const {
-    return read<float>(storage_->parameter(name));
+    return plain(storage_->parameter(name));
   }
   Executable& executable() { return *executable_; }
   ParameterStorage& storage() { return *storage_; }
@@ -113,6 +118,12 @@ class Program {
     comm::copy_bytes(stream_.view(), {tensor.data, bytes},
                      {static_cast<const std::byte*>(from), bytes});
     stream_.view().synchronize();
+  }
+  std::vector<float> plain(const Tensor& parameter) const {
+    const std::vector<float> tiles = read<float>(parameter);
+    std::vector<float> values(tiles.size());
+    from_tiles(tiles, parameter.shape, parameter.tile, values);
+    return values;
   }
   template <typename T>
   std::vector<T> read(const Tensor& tensor) const {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "models/graph/weight_tiles.h"
 #include "models/ops/onednn.h"
 
 namespace models::onednn {
@@ -29,9 +30,9 @@ class WeightOrders : public ::testing::TestWithParam<Order> {
     for (std::int64_t o = 0; o < outputs_; ++o) scale_.push_back(0.25f * (o % 7 + 1));
   }
   memory::desc desc(Tag tag) const { return {GetParam().dims, memory::data_type::f32, tag}; }
-  std::vector<float> scaled(float factor = 1) const {
+  std::vector<float> scaled() const {
     std::vector<float> all = plain_;
-    for (std::int64_t i = 0; i < count_; ++i) all[i] *= factor * scale_[i / (count_ / outputs_)];
+    for (std::int64_t i = 0; i < count_; ++i) all[i] *= scale_[i / (count_ / outputs_)];
     return all;
   }
   // (O, united I, R, S) with zeros off the diagonal.
@@ -65,7 +66,7 @@ class WeightOrders : public ::testing::TestWithParam<Order> {
 };
 
 TEST_P(WeightOrders, ArrangesAsTheLibraryDoes) {
-  const WeightOrder order(desc(GetParam().tag), inputs_);
+  const WeightOrder order(desc(GetParam().tag), inputs_, 1);
   std::vector<float> ordered(static_cast<std::size_t>(order.bytes()) / sizeof(float), 0.0f);
   order.arrange(stream_, plain_.data(), nullptr, ordered.data());
   EXPECT_EQ(ordered, reordered(plain_));
@@ -74,15 +75,36 @@ TEST_P(WeightOrders, ArrangesAsTheLibraryDoes) {
 }
 
 TEST_P(WeightOrders, RestoresAndAdds) {
-  const WeightOrder order(desc(GetParam().tag), inputs_);
+  const WeightOrder order(desc(GetParam().tag), inputs_, 1);
   const std::vector<float> ordered = reordered(plain_);
   std::vector<float> restored(plain_.size(), 7.0f);
-  order.restore(stream_, ordered.data(), nullptr, false, restored.data());
+  order.restore(stream_, ordered.data(), false, restored.data());
   EXPECT_EQ(restored, plain_);
-  order.restore(stream_, ordered.data(), scale_.data(), false, restored.data());
-  EXPECT_EQ(restored, scaled());
-  order.restore(stream_, ordered.data(), scale_.data(), true, restored.data());
-  EXPECT_EQ(restored, scaled(2));
+  order.restore(stream_, ordered.data(), true, restored.data());
+  for (float& value : restored) value /= 2;
+  EXPECT_EQ(restored, plain_);
+}
+
+// The same between a parameter in tiles and every order.
+class OrdersOfTiles : public WeightOrders {};
+
+TEST_P(OrdersOfTiles, AreArrangedAndRestored) {
+  const memory::dims& d = GetParam().dims;
+  const Shape shape = {d[0], d[1], d[2], d[3]};
+  const WeightOrder order(desc(GetParam().tag), inputs_, 16);
+  EXPECT_EQ(order.is_the_parameters(), GetParam().tag == Tag::ABcd16b16a);
+  std::vector<float> tiles(plain_.size()), ordered(plain_.size());
+  to_tiles(plain_, shape, 16, tiles);
+  order.arrange(stream_, tiles.data(), nullptr, ordered.data());
+  EXPECT_EQ(ordered, reordered(plain_));
+  order.arrange(stream_, tiles.data(), scale_.data(), ordered.data());
+  EXPECT_EQ(ordered, reordered(scaled()));
+  std::vector<float> restored(plain_.size(), 7.0f);
+  order.restore(stream_, reordered(plain_).data(), false, restored.data());
+  EXPECT_EQ(restored, tiles);
+  order.restore(stream_, reordered(plain_).data(), true, restored.data());
+  for (float& value : restored) value /= 2;
+  EXPECT_EQ(restored, tiles);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -102,9 +124,19 @@ INSTANTIATE_TEST_SUITE_P(
         Order{{2, 32, 16, 1, 1}, Tag::aBCde16c16b, 2}, Order{{3, 8, 8, 3, 3}, Tag::aBCde8c8b, 2},
         Order{{2, 8, 12, 3, 3}, Tag::abcde, 4}, Order{{18, 12, 3, 3}, Tag::ABcd16b16a, 3}));
 
+INSTANTIATE_TEST_SUITE_P(Orders, OrdersOfTiles,
+                         ::testing::Values(Order{{32, 48, 3, 3}, Tag::ABcd16b16a},
+                                           Order{{32, 48, 3, 3}, Tag::ABcd16a16b},
+                                           Order{{48, 32, 3, 3}, Tag::BAcd16a16b},
+                                           Order{{64, 32, 1, 1}, Tag::ABcd16b16a},
+                                           Order{{64, 32, 1, 1}, Tag::BAcd16a16b},
+                                           Order{{32, 16, 5, 2}, Tag::ABcd16b16a},
+                                           Order{{32, 16, 3, 3}, Tag::abcd},
+                                           Order{{16, 32, 3, 3}, Tag::ABcd8b8a}));
+
 TEST(WeightOrder, AnOpaqueOneIsABug) {
   memory::desc opaque({16, 16, 3, 3}, memory::data_type::f32, Tag::any);
-  EXPECT_THROW(WeightOrder(opaque, 16), comm::Error);
+  EXPECT_THROW(WeightOrder(opaque, 16, 1), comm::Error);
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ void save_fresh_weights(const Config& config, const fs::path& run, int num_class
                         int channels = 3) {
   const auto communicator = comm::single_communicator();
   const comm::Stream stream(comm::Device{}, 1);
-  Network network(config, num_classes, channels, stream, 1, false);
+  Network network(config, num_classes, channels, stream, {1, false});
   initialize(network.storage(), 1);
   if (config.model.name == ModelName::kFcn) compare_features(network.storage());
   const std::int64_t counter = 1;
@@ -178,7 +178,7 @@ class PredictLabelMaps : public testing::Test {
     Metrics metrics;
     comm::run_local(ranks, [&](comm::Communicator& communicator) {
       const comm::Stream stream(comm::Device{}, 1);
-      Network network(config, *config.model.num_classes, 3, stream, ranks, false);
+      Network network(config, *config.model.num_classes, 3, stream, {ranks, false});
       const auto notify = [](const std::string&) {};
       load_weights(network.storage(),
                    open_weights(folder_ / "run", false, communicator, notify).tensors, {});

@@ -61,7 +61,7 @@ TEST_P(FeedToGpu, InputsAreThoseOfACpu) {
   const auto loader = Loader::train(*data, config.data, options(kGpu));
   EXPECT_GT(loader->packed_bytes(), 0u);
   const comm::Stream stream(kGpu);
-  Network network(config, num_classes_for(config, *data), 3, stream, 1, true);
+  Network network(config, num_classes_for(config, *data), 3, stream, {1, true});
   Feeder feeder(*loader, stream);
   std::array<int, 2> seen{};
   for (int i = 0; i < 10; ++i) {
@@ -98,7 +98,7 @@ TEST_P(FeedToGpu, BatchesMayWaitForTheGpu) {
   o.prefetch = 1;
   const auto loader = Loader::train(*data, config.data, o), again = loader->again(0);
   const comm::Stream stream(kGpu), other(kGpu);
-  Network network(config, num_classes_for(config, *data), 3, stream, 1, true);
+  Network network(config, num_classes_for(config, *data), 3, stream, {1, true});
   models::Executable& executable = network.training(0);
   Feeder feeder(*loader, stream), one_by_one(*again, other);
   for (int i = 0; i < 6; ++i) feeder.feed(executable, *feeder.next());
