@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "models/ops/add.h"
+#include "models/ops/conv2d_onednn.h"
 #include "models/ops/frozen_norm.h"
 #include "models/ops/relu.h"
 

@@ -58,7 +58,6 @@ class Conv2dOp final : public Op {
   Fused fused_;
 };
 
-std::unique_ptr<Kernel> compile_conv2d_onednn(const Conv2dOp& op, const KernelContext& context);
 std::unique_ptr<Kernel> compile_conv2d_gpu(const Conv2dOp& op, const KernelContext& context);
 
 }  // namespace models

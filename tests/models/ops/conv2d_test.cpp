@@ -1,5 +1,7 @@
 #include "models/ops/conv2d.h"
 
+#include <fmt/format.h>
+
 #include "models/ops/add.h"
 #include "models/ops/frozen_norm.h"
 #include "models/ops/relu.h"
@@ -131,25 +133,61 @@ TEST_P(Conv2d, FusionChangesNothing) {
   }
 }
 
-TEST_P(Conv2d, WinogradAgreesWithDirect) {
-  const Case c = {{1, 32, 20, 18}, {48, 32, 3, 3}, {1, 1, 1, 1}};
-  Graph graph;
-  const Value x = relu(graph, variable(graph, "x", c.x));
-  random_projection_loss(graph, conv2d(graph, x, variable(graph, "w", c.w), std::nullopt, c.conv));
-  Program direct(graph, true, GetParam(), true), winograd(graph, true, GetParam(), false);
-  for (Program* program : {&direct, &winograd}) {
-    program->set_parameter("x", values("x", c.x.count()));
-    program->set_parameter("w", values("w", c.w.count()));
+// Runs the graph with direct convolutions and with those of the rule; `values`: of its variables.
+void expect_both_agree(const Graph& graph, const DeviceCase& device,
+                       const std::map<std::string, std::vector<float>>& values) {
+  Program direct(graph, true, device, true), automatic(graph, true, device, false);
+  for (Program* program : {&direct, &automatic}) {
+    for (const auto& [name, v] : values) program->set_parameter(name, v);
     program->run();
   }
-  for (const char* name : {"x", "w"}) {
-    const auto a = direct.gradient(name), b = winograd.gradient(name);
+  EXPECT_NEAR(direct.output("probe")[0], automatic.output("probe")[0],
+              1e-4 * std::abs(direct.output("probe")[0]) + 1e-2);
+  for (const auto& [name, unused] : values) {
+    const auto a = direct.gradient(name), b = automatic.gradient(name);
     double norm = 0, difference = 0;
     for (std::size_t i = 0; i < a.size(); ++i) {
       norm += double{a[i]} * a[i];
       difference += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
     }
     EXPECT_LT(std::sqrt(difference / norm), 1e-4) << name;
+  }
+}
+
+TEST_P(Conv2d, WinogradAgreesWithDirect) {
+  const Case c = {{1, 32, 20, 18}, {48, 32, 3, 3}, {1, 1, 1, 1}};
+  Graph graph;
+  const Value x = relu(graph, variable(graph, "x", c.x));
+  random_projection_loss(graph, conv2d(graph, x, variable(graph, "w", c.w), std::nullopt, c.conv));
+  expect_both_agree(graph, GetParam(),
+                    {{"x", values("x", c.x.count())}, {"w", values("w", c.w.count())}});
+}
+
+// In parts: maps that the dilation divides and those it does not, with bias and ReLU, an x whose
+// gradient has another writer, and channels that leave a block half empty.
+TEST_P(Conv2d, DilatedWinogradAgreesWithDirect) {
+  const std::vector<Case> cases = {{{2, 32, 16, 24}, {32, 32, 3, 3}, {1, 2, 2, 1}},
+                                   {{1, 40, 37, 34}, {56, 40, 3, 3}, {1, 2, 2, 1}},
+                                   {{1, 32, 33, 30}, {48, 32, 3, 3}, {1, 4, 4, 1}}};
+  for (const Case& c : cases) {
+    Graph graph;
+    const Value x = relu(graph, variable(graph, "x", c.x));
+    const Value bias = variable(graph, "bias", {c.w[0]});
+    const Value y = relu(graph, conv2d(graph, x, variable(graph, "w", c.w), bias, c.conv));
+    const Value v = variable(graph, "v", {c.w[0], c.w[1], 1, 1});
+    random_projection_loss(graph, add(graph, conv2d(graph, x, v, std::nullopt, {}), y));
+    expect_both_agree(graph, GetParam(),
+                      {{"x", values("x", c.x.count())},
+                       {"bias", values("bias", c.w[0])},
+                       {"w", values("w", c.w.count(), -0.1f, 0.1f)},
+                       {"v", values("v", c.w[0] * c.w[1], -0.1f, 0.1f)}});
+    if (GetParam().kind != comm::DeviceKind::kCpu || native_tile() != 16) continue;
+    Program program(graph, true, GetParam(), false);
+    std::string names;
+    for (const std::string& line : program.executable().implementations()) names += line + "\n";
+    EXPECT_NE(names.find(fmt::format(" on {} parts", c.conv.dilation * c.conv.dilation)),
+              std::string::npos)
+        << names;
   }
 }
 
