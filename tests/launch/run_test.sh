@@ -6,8 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/launch/common.sh
 
 # The ranks: `exit CODE`, or `wait`, which returns 75 on USR1 and 1 on any other signal.
+# By `env` the process would be called bash.
 cat >"$scratch/rank" <<'RANK'
-#!/usr/bin/env bash
+#!/bin/bash
 trap 'exit 75' USR1
 trap 'exit 1' INT TERM HUP
 [[ $1 == wait ]] || exit "$2"
@@ -42,8 +43,9 @@ start() {
 for signal in INT TERM HUP USR1; do
   start "$signal"
   kill -s "$signal" "$job"
-  code=0
+  code=0 begin=$SECONDS
   wait "$job" || code=$?
+  ((SECONDS - begin < 10)) || fail "$signal was handed on after the 10 s for ranks not seen"
   ((code == 75)) || fail "exit $code after $signal: $(cat "$scratch/$signal.log")"
 done
 
