@@ -21,7 +21,8 @@ struct NcclOptions {
 // next call of any verb throws.
 // Small verbs, split and abort go through `control`, which carries NCCL's id and outlives this. An
 // exchange ignores its tag: NCCL matches by order, so all ranks start their exchanges in the same
-// order. Collective.
+// order. Collective, and so is its end, which waits for the peers as long as for one verb; an
+// exception that ends it does not.
 // Errors: kDevice for a device, kPeerLost for a peer or a deadline; either ends this communicator.
 std::unique_ptr<Communicator> nccl_communicator(Communicator& control, NcclOptions options);
 

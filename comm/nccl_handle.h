@@ -27,8 +27,9 @@ struct NcclVerb {
   Event ready, done;
 };
 
-// Owner of an ncclComm_t, and of the thread that watches it. Always ended by abort, which, unlike
-// destroy, never waits for a peer. Errors: see nccl_communicator.
+// Owner of an ncclComm_t, and of the thread that watches it. Its end waits, within the deadline,
+// for what is under way and for the peers, which may still read what this rank sent; after an error
+// and while an exception passes it aborts, which waits for nobody. Errors: see nccl_communicator.
 class NcclHandle {
  public:
   NcclHandle(Device device, std::chrono::seconds step_deadline)
@@ -74,6 +75,7 @@ class NcclHandle {
   void end(ExitCode code, std::string reason);
   void end_late(const char* what, std::chrono::seconds deadline);
   void look();
+  void leave();
 
   void watch_until_stopped();
 

@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
+#include <exception>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -37,10 +38,15 @@ NcclHandle::~NcclHandle() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
-    if (handle_ != nullptr) ncclCommAbort(std::exchange(handle_, nullptr));
   }
   stopped_.notify_all();
   if (thread_.joinable()) thread_.join();
+  try {
+    if (handle_ != nullptr && std::uncaught_exceptions() == 0) leave();
+  } catch (const Error& error) {  // the work is done: nobody needs to know
+    end(error.code(), error.what());
+  }
+  if (handle_ != nullptr) ncclCommAbort(handle_);
 }
 
 void NcclHandle::join(Communicator& control, std::chrono::seconds deadline) {
@@ -113,6 +119,18 @@ void NcclHandle::end_late(const char* what, std::chrono::seconds deadline) {
   end(ExitCode::kPeerLost,
       fmt::format("{}: {} took more than {} s; a peer or the network is gone", who_, what,
                   deadline.count()));
+}
+
+// Finalizing is done when the communicator has come to rest on all ranks.
+void NcclHandle::leave() {
+  while (reason_.empty() && !watched_.empty()) {
+    look();
+    std::this_thread::yield();
+  }
+  throw_if_dead();
+  CHECK_NCCL(ncclCommFinalize(handle_));
+  settle("leaving the GPUs of all ranks", step_deadline_);
+  CHECK_NCCL(ncclCommDestroy(std::exchange(handle_, nullptr)));
 }
 
 // Verbs end in the order of their calls: the first that has not is the one to watch.

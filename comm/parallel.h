@@ -7,6 +7,7 @@
 
 #include "comm/build.h"
 #include "comm/error.h"
+#include "comm/parallel_vectors.h"
 #include "comm/stream.h"
 #include RIDGELINE_DEVICE_LAUNCH
 
@@ -48,19 +49,41 @@ void parallel_for(StreamView stream, std::int64_t n, Body body, std::int64_t gra
   host_for(stream.num_threads(), n, body, grain);
 }
 
+// body(begin, end) for [0, block), [block, 2 block), ... up to n on the host, whatever the number
+// of threads.
+template <class Body>
+void host_for_blocks(int max_threads, std::int64_t n, std::int64_t block, const Body& body) {
+  REQUIRE(block > 0, "block {}", block);
+  const auto range = [&body, n, block](std::int64_t b) {
+    body(b * block, std::min(n, (b + 1) * block));
+  };
+  host_for(max_threads, num_blocks(n, block), range, 1);
+}
+
 // body(begin, end) for ranges that cover [0, n), in any order: for bodies whose inner loop the
-// compiler should vectorise. On the host they are [0, block), [block, 2 block), ..., whatever the
-// number of threads; on a GPU each thread takes one element. REQUIRES: the result of a body that
-// runs on a GPU does not depend on where the ranges are cut.
+// compiler should vectorise. On the host they are those of host_for_blocks; on a GPU each thread
+// takes one element. REQUIRES: the result of a body that runs on a GPU does not depend on where the
+// ranges are cut.
 template <class Body>
 void parallel_for_blocks(StreamView stream, std::int64_t n, std::int64_t block, Body body) {
   REQUIRE(block > 0, "block {}", block);
   if (n <= 0) return;
   if (!stream.on_cpu()) return cuda_for_blocks(stream, n, body);
-  const auto range = [&body, n, block](std::int64_t b) {
-    body(b * block, std::min(n, (b + 1) * block));
-  };
-  host_for(stream.num_threads(), num_blocks(n, block), range, 1);
+  host_for_blocks(stream.num_threads(), n, block, body);
+}
+
+// body(i, Lanes<k>{}) for runs [i, i + k) of neighbours that cover [0, n), in any order: k is N on
+// a GPU where vectors may begin at all of `pointers`, those that the body adds i to, and 1 for what
+// is left over; on the host it is 1, in ranges of `block`. The body loads all its elements before
+// it stores any, so an output may be an input. REQUIRES: the result does not depend on k.
+template <int N, class Body>
+void parallel_for_vectors(StreamView stream, std::int64_t n, std::int64_t block, const Body& body,
+                          std::initializer_list<const void*> pointers) {
+  if (stream.on_cpu()) {
+    return host_for_blocks(stream.num_threads(), n, block, RangeOfLanes<Body>{body});
+  }
+  if (!vectors_fit(pointers)) return parallel_for(stream, n, RunOfLanes<1, Body>{body, n});
+  parallel_for(stream, num_blocks(n, N), RunOfLanes<N, Body>{body, n});
 }
 
 template <class Body>

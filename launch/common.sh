@@ -3,6 +3,9 @@
 
 # shellcheck disable=SC2034  # used by those that read this file
 readonly kExitUsage=64 kExitInputMissing=66 kExitUnavailable=69 kExitStopped=75 kExitPeerLost=76
+# Every test program with cases of a GPU.
+readonly kGpuTests=(test_comm test_graph test_ops test_models test_optim test_trainer
+  test_trainer_gpu)
 
 dry_run=0                # 1: commands are printed, not run
 program=${0##*/}

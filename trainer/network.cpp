@@ -20,6 +20,24 @@ models::NormKind norm_kind(Norm norm) {
   return models::NormKind::kBatch;
 }
 
+// What a bound plan holds of its own: activations, inputs, and the copies of weights that the
+// convolutions of a GPU read in bf16.
+std::int64_t plan_bytes(const models::Plan& plan) {
+  std::int64_t bytes = plan.arena_bytes;
+  bool narrow = false;
+  for (const models::PlanValue& value : plan.values) {
+    narrow = narrow || value.spec.type == models::Type::kBF16;
+    if (value.storage == models::Storage::kInput)
+      bytes += value.spec.shape.count() * models::type_bytes(value.spec.type);
+  }
+  if (!narrow) return bytes;
+  for (const models::Parameter& parameter : plan.graph->parameters()) {
+    if (parameter.kind == models::ParameterKind::kWeight)
+      bytes += parameter.shape.count() * models::type_bytes(models::Type::kBF16);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::unique_ptr<models::Model> configured_model(const Config& config, int num_classes) {
@@ -105,7 +123,8 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
     plans.push_back(make_plan(*model_, micro_batch_shape(config, size, channels), options));
     options.layout = plans[0].layout;
   }
-  if (!stream.on_cpu()) require_memory_for(plans);
+  const Memory memory = stream.on_cpu() ? Memory{} : memory_for(plans);
+  require_memory(stream.device(), memory.at_once + memory.later);
   counters_ = plans[0].graph->counters();
   storage_ = std::make_unique<models::ParameterStorage>(plans[0].layout, stream.device());
   for (models::Plan& plan : plans) {
@@ -114,6 +133,7 @@ Network::Network(const Config& config, int num_classes, int channels, comm::Stre
         std::make_unique<models::Executable>(std::move(plan), *storage_, bind_options()));
   }
   inference_.resize(eval_sizes.size());
+  require_memory(stream.device(), memory.later);  // beside what the bound plans really took
 }
 
 // bf16 is what GPUs compute in unless told otherwise.
@@ -125,28 +145,33 @@ models::PlanOptions Network::plan_options(bool training) const {
   return options;
 }
 
-// What the run will hold at least: workspaces and inputs come on top.
-void Network::require_memory_for(const std::vector<models::Plan>& plans) const {
+Network::Memory Network::memory_for(const std::vector<models::Plan>& plans) const {
+  constexpr std::int64_t kElement = sizeof(float);
   const models::ParameterLayout& layout = *plans[0].layout;
-  std::int64_t elements = layout.parameter_elements, arenas = 0;
-  if (plans[0].training) {
-    const auto num_states = static_cast<std::int64_t>(state_names(config_.optimizer).size()) +
-                            (config_.ema.decay > 0 ? 1 : 0);
-    elements += layout.gradient_elements + num_states * layout.gradient_elements / options_.ranks;
+  const std::int64_t gradients = layout.gradient_elements * kElement;
+  Memory memory{layout.parameter_elements * kElement + gradients, 0};
+  std::int64_t bound = 0;
+  for (const models::Plan& plan : plans) bound += plan_bytes(plan);
+  if (!plans[0].training) {
+    memory.later = bound;
+    return memory;
   }
-  for (const models::Plan& plan : plans) arenas += plan.arena_bytes;
+  memory.at_once += bound;
+  const bool averages = config_.ema.decay > 0;
+  const auto num_states =
+      static_cast<std::int64_t>(state_names(config_.optimizer).size()) + (averages ? 1 : 0);
+  memory.later = num_states * gradients / options_.ranks;
+  if (averages) memory.later += layout.parameter_elements * kElement;
   if (config_.model.norm == Norm::kSync) {  // bind_lock_step: slots of their own
     const std::int64_t total = config_.train.batch / config_.train.micro_batch;
     const std::int64_t slots = (total + options_.ranks - 1) / options_.ranks;
-    elements += (slots - 1) * layout.gradient_elements;
-    arenas *= slots;
+    memory.later += (slots - 1) * (gradients + bound);
   }
-  if (plans[0].training && config_.data.splits.contains("val")) {
-    for (const InputSize& size : evaluation_sizes(config_)) {
-      arenas += inference_plan(size, plans[0].layout).arena_bytes;
-    }
+  if (config_.data.splits.contains("val")) {
+    for (const InputSize& size : evaluation_sizes(config_))
+      memory.later += plan_bytes(inference_plan(size, plans[0].layout));
   }
-  require_memory(stream_.device(), elements * static_cast<std::int64_t>(sizeof(float)) + arenas);
+  return memory;
 }
 
 models::Plan Network::inference_plan(

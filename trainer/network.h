@@ -45,8 +45,10 @@ int common_tile(comm::Communicator& communicator);
 class Network {
  public:
   // Training plans are bound at once, so that a run that does not fit fails before it starts;
-  // inference plans at their first use. Errors: kDevice for a GPU too small for the run, before
-  // anything is allocated.
+  // inference plans at their first use. Errors: kDevice for a GPU too small for the run: before
+  // anything is allocated by what is certain then (parameters, gradients, the optimizer's state
+  // and, of all plans, activations, inputs and weights in bf16; neither workspaces nor what is
+  // received of other ranks), and again when the bound plans have taken their workspaces.
   Network(const Config& config, int num_classes, int channels, comm::StreamView stream,
           const NetworkOptions& options);
 
@@ -73,7 +75,10 @@ class Network {
   models::Plan inference_plan(const InputSize& size,
                               const std::shared_ptr<const models::ParameterLayout>& layout) const;
   models::BindOptions bind_options();
-  void require_memory_for(const std::vector<models::Plan>& plans) const;
+  struct Memory {
+    std::int64_t at_once = 0, later = 0;  // bytes that the constructor takes, and the run after it
+  };
+  Memory memory_for(const std::vector<models::Plan>& plans) const;
 
   Config config_;
   int num_classes_;

@@ -39,6 +39,13 @@ bool all_finite(comm::StreamView stream, const Tensor& tensor) {
                                    : all_finite<comm::Bf16>(data, tensor.physical_count());
 }
 
+// Of what a run waits for before it reads the value; -1: nothing.
+int bucket_of(const Plan& plan, Value value) {
+  const PlanValue& v = plan.values[value.id];
+  if (!plan.training || v.storage != Storage::kParameter) return -1;
+  return plan.layout->slot(plan.graph->parameters()[v.parameter].name).bucket;
+}
+
 }  // namespace
 
 ParameterStorage::ParameterStorage(std::shared_ptr<const ParameterLayout> parameter_layout,
@@ -153,6 +160,7 @@ void Executable::compile(const BindOptions& options) {
               node.op->name(), node.scope);
     }
     for (Value output : node.outputs) context.outputs.push_back(tensors_[output.id]);
+    for (Value input : node.inputs) context.buckets.push_back(bucket_of(plan_, input));
     kernels_.push_back(node.op->compile(context));
   }
   for (const auto& kernel : kernels_) {

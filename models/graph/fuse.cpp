@@ -13,6 +13,7 @@ struct Rewriter {
   std::vector<Node> nodes;  // op == null: absorbed by a later node
   std::vector<int> producer;
   std::vector<int> uses;
+  std::vector<int> readers;  // of uses: nodes
 
   explicit Rewriter(const Graph& g)
       : graph(g), nodes(g.nodes()), producer(g.values().size(), -1), uses(g.values().size(), 0) {
@@ -20,6 +21,7 @@ struct Rewriter {
       for (Value input : nodes[n].inputs) ++uses[input.id];
       for (Value output : nodes[n].outputs) producer[output.id] = static_cast<int>(n);
     }
+    readers = uses;
     // A value that someone outside the graph reads cannot disappear.
     for (const auto& named : g.outputs()) ++uses[named.value.id];
     for (const auto& named : g.losses()) ++uses[named.value.id];
@@ -38,19 +40,32 @@ struct Rewriter {
     return order;
   }
 
+  // The consumer's output takes the place of the link, output 0 of the source, whose other outputs
+  // come with it to the consumer's place in the list: no node may read them.
+  bool can_absorb(const Node& source, const Node& consumer, Value link) const {
+    if (uses[link.id] != 1 || link != source.outputs[0]) return false;
+    if (source.outputs.size() > 1 && consumer.outputs.size() != 1) return false;
+    return std::all_of(source.outputs.begin() + 1, source.outputs.end(),
+                       [&](Value output) { return readers[output.id] == 0; });
+  }
+
   bool absorb_into_producer(int n) {
     Node& consumer = nodes[n];
     for (int slot : slots(consumer)) {
       const Value link = consumer.inputs[slot];
       Node& source = nodes[producer[link.id]];
-      if (uses[link.id] != 1 || source.outputs.size() != 1) continue;
+      if (!can_absorb(source, consumer, link)) continue;
       auto fused = source.op->absorb(*consumer.op, slot);
       if (!fused) continue;
       std::vector<Value> inputs = source.inputs;
       for (std::size_t i = 0; i < consumer.inputs.size(); ++i) {
         if (static_cast<int>(i) != slot) inputs.push_back(consumer.inputs[i]);
       }
-      consumer = Node{std::move(fused), std::move(inputs), consumer.outputs, source.scope};
+      std::vector<Value> outputs = consumer.outputs;
+      outputs.insert(outputs.end(), source.outputs.begin() + 1, source.outputs.end());
+      // A later consumer of this one finds what moved here.
+      for (Value output : outputs) producer[output.id] = n;
+      consumer = Node{std::move(fused), std::move(inputs), std::move(outputs), source.scope};
       source.op = nullptr;
       return true;
     }

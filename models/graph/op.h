@@ -103,6 +103,8 @@ struct KernelContext {
   bool training = false;
   SharedState* shared = nullptr;   // of the executable
   SharedState* engines = nullptr;  // of all executables of the stream
+  // Per input: the bucket of a parameter that a run may read from its kBucketNeeded on, else -1.
+  std::vector<int> buckets = {};
 };
 
 // Description of one operation: immutable, no device, no memory.
@@ -123,9 +125,9 @@ class Op {
   // micro-batches in lock-step replaces it by the moments of all of them before it is read, and its
   // gradient by the sum of theirs (Executable::sync_points).
   virtual bool synchronised() const { return false; }
-  // An op equal to this one followed by `consumer`, which reads this op's only output as its input
-  // `slot`; null where there is none. The result's inputs are this op's inputs, then the consumer's
-  // without `slot`; its outputs are the consumer's.
+  // An op equal to this one followed by `consumer`, which alone reads output 0, as its input `slot`;
+  // null where there is none. The result's inputs are this op's, then the consumer's without `slot`;
+  // its outputs are the consumer's only one, then this op's others, which no op reads.
   virtual std::shared_ptr<const Op> absorb(const Op& /*consumer*/, int /*slot*/) const {
     return nullptr;
   }

@@ -1,10 +1,14 @@
 #include "models/graph/reorder.h"
 
+#include <algorithm>
+
 #include "comm/parallel.h"
 #include "models/graph/element.h"
 
 namespace models {
 namespace {
+
+constexpr std::int64_t kRange = 16384;  // elements a thread of a host takes at once
 
 // One row (n, c, h, :) of dst from src, channel by channel, or its element w.
 template <typename From, typename To>
@@ -36,6 +40,24 @@ struct CopyRow {
   RIDGELINE_HD std::int64_t at(std::int64_t n, std::int64_t c, std::int64_t h, int block) const {
     const std::int64_t blocks = (shape[1] + block - 1) / block;
     return ((n * blocks + c / block) * shape[2] + h) * shape[3] * block + c % block;
+  }
+};
+
+// dst (+)= src where both lie in the same order.
+template <typename From, typename To>
+struct CopyElements {
+  const From* src;
+  To* dst;
+  bool accumulate;
+  template <int N>
+  RIDGELINE_HD void operator()(std::int64_t i, comm::Lanes<N> lanes) const {
+    const comm::Pack<From, N> from = comm::load(src + i, lanes);
+    comm::Pack<To, N> there;
+    if (accumulate) there = comm::load(dst + i, lanes);
+    comm::Pack<float, N> to;
+    comm::each(comm::Lanes<N>{},
+               [&](int k) { to[k] = from[k] + (accumulate ? float{there[k]} : 0.0f); });
+    comm::store(dst + i, to);
   }
 };
 
@@ -81,8 +103,20 @@ void reorder(comm::StreamView stream, const Tensor& src, const Tensor& dst, bool
   REQUIRE(src.shape == dst.shape, "{} to {}", to_string(src.shape), to_string(dst.shape));
   const std::int64_t padded =
       (src.shape[1] + dst.channel_block - 1) / dst.channel_block * dst.channel_block;
+  // Padding of src may hold anything.
+  const bool same_order = src.channel_block == dst.channel_block && padded == src.shape[1];
   with_element(src.type, [&](auto from) {
     with_element(dst.type, [&](auto to) {
+      if (same_order) {
+        // As many neighbours as make 16 bytes of the narrower type.
+        constexpr int kLanes =
+            std::max(comm::kVectorLanes<decltype(from)>, comm::kVectorLanes<decltype(to)>);
+        return comm::parallel_for_vectors<kLanes>(
+            stream, dst.physical_count(), kRange,
+            CopyElements<decltype(from), decltype(to)>{src.as<decltype(from)>(),
+                                                       dst.as<decltype(to)>(), accumulate},
+            {src.data, dst.data});
+      }
       using Body = CopyRow<decltype(from), decltype(to)>;
       comm::parallel_for_rows(stream, src.shape[0] * padded * src.shape[2], src.shape[3],
                               Body{src.as<decltype(from)>(), dst.as<decltype(to)>(), src.shape,

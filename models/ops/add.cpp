@@ -9,8 +9,12 @@ template <typename T>
 struct Sum {
   const T *a, *b;
   T* y;
-  RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
-    for (std::int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
+  template <int N>
+  RIDGELINE_HD void operator()(std::int64_t i, comm::Lanes<N> lanes) const {
+    const comm::Pack<T, N> left = comm::load(a + i, lanes), right = comm::load(b + i, lanes);
+    comm::Pack<float, N> sum;
+    comm::each(comm::Lanes<N>{}, [&](int k) { sum[k] = left[k] + right[k]; });
+    comm::store(y + i, sum);
   }
 };
 
@@ -19,9 +23,9 @@ class AddKernel final : public Kernel {
  public:
   explicit AddKernel(comm::StreamView stream) : stream_(stream) {}
   void forward(const KernelArgs& args) override {
-    const Tensor& y = args.outputs[0];
-    sweep(stream_, y.physical_count(),
-          Sum<T>{args.inputs[0].as<T>(), args.inputs[1].as<T>(), y.as<T>()});
+    const Tensor &a = args.inputs[0], &b = args.inputs[1], &y = args.outputs[0];
+    sweep_vectors<T>(stream_, y.physical_count(), Sum<T>{a.as<T>(), b.as<T>(), y.as<T>()},
+                     {a.data, b.data, y.data});
   }
   // da = dy, db = dy
   void backward(const KernelArgs& args) override {

@@ -1,6 +1,7 @@
 // Convolution on a GPU: a vendor's engine for each pass, around it sweeps that any device runs.
 // Activations come with all channels last, weights are packed once per update.
 #include <algorithm>
+#include <utility>
 
 #include "models/graph/reorder.h"
 #include "models/ops/channel_sums.h"
@@ -15,47 +16,91 @@ namespace {
 // y = relu(y + shift + residual), for an engine that has no epilogue
 template <typename T>
 struct Epilogue {
-  ChannelRows rows;
-  const float* shift;
-  const T* residual;  // may be null
+  const float* shift;  // (O)
+  const T* residual;   // may be null
   T* y;
   bool relu;
-  RIDGELINE_HD void operator()(std::int64_t piece) const {
-    const float b = shift[rows.channel(piece)];
-    rows.visit(piece, [&](std::int64_t e) {
-      const float value = y[e] + (residual ? float{residual[e]} : 0.0f) + b;
-      y[e] = relu && !(value > 0.0f) ? 0.0f : value;
+
+  template <int N>
+  struct Loaded {
+    comm::Pack<T, N> y, residual;
+  };
+  template <int N>
+  RIDGELINE_HD comm::Pack<float, N> of(std::int64_t o, comm::Lanes<N> lanes) const {
+    return comm::load(shift + o, lanes);
+  }
+  template <int N>
+  RIDGELINE_HD Loaded<N> load(std::int64_t e, comm::Lanes<N> lanes) const {
+    Loaded<N> in;
+    in.y = comm::load(y + e, lanes);
+    if (residual) in.residual = comm::load(residual + e, lanes);
+    return in;
+  }
+  template <int N>
+  RIDGELINE_HD void take(std::int64_t e, const comm::Pack<float, N>& bias, const Loaded<N>& in,
+                         comm::Pack<float, N>*) const {
+    comm::Pack<float, N> to;
+    comm::each(comm::Lanes<N>{}, [&](int k) {
+      const float value = in.y[k] + (residual ? float{in.residual[k]} : 0.0f) + bias[k];
+      to[k] = relu && !(value > 0.0f) ? 0.0f : value;
     });
+    comm::store(y + e, to);
   }
 };
 
-// dy = dy [y > 0], where y is given, and its sum
+// dz = dy [y > 0], which takes the place of dy; the residual's gradient (+)= dz; and the sum of dz.
+// y may be null, and is then nowhere below 0; so may the residual's gradient.
 template <typename T>
-struct MaskedSum {
+struct Spread {
   const T* y;
-  T* dy;
-  RIDGELINE_HD void operator()(std::int64_t e, std::int64_t, double* sums) const {
-    if (y && !(y[e] > 0.0f)) dy[e] = 0.0f;
-    sums[0] += dy[e];
-  }
-};
+  T *dy, *residual;
+  bool adds;
 
-template <typename T>
-struct Mask {
-  const T* y;
-  T* dy;
-  RIDGELINE_HD void operator()(std::int64_t e) const {
-    if (!(y[e] > 0.0f)) dy[e] = 0.0f;
+  template <int N>
+  struct Loaded {
+    comm::Pack<T, N> y, dy, residual;
+  };
+  template <int N>
+  RIDGELINE_HD NothingOfChannels of(std::int64_t, comm::Lanes<N>) const {
+    return {};
+  }
+  template <int N>
+  RIDGELINE_HD Loaded<N> load(std::int64_t e, comm::Lanes<N> lanes) const {
+    Loaded<N> in;
+    in.dy = comm::load(dy + e, lanes);
+    if (y) in.y = comm::load(y + e, lanes);
+    if (adds) in.residual = comm::load(residual + e, lanes);
+    return in;
+  }
+  template <int N>
+  RIDGELINE_HD void take(std::int64_t e, NothingOfChannels, const Loaded<N>& in,
+                         comm::Pack<float, N>* sums) const {
+    comm::Pack<float, N> dz;
+    comm::each(comm::Lanes<N>{}, [&](int k) {
+      dz[k] = y && !(in.y[k] > 0.0f) ? 0.0f : float{in.dy[k]};
+      sums[0][k] += dz[k];
+    });
+    if (y) comm::store(dy + e, dz);
+    if (!residual) return;
+    if (adds) {
+      comm::each(comm::Lanes<N>{}, [&](int k) { dz[k] = in.residual[k] + dz[k]; });
+    }
+    comm::store(residual + e, dz);
+  }
+  // Where nobody wants the sum.
+  template <int N>
+  RIDGELINE_HD void operator()(std::int64_t e, comm::Lanes<N> lanes) const {
+    comm::Pack<float, N> unread = {};
+    take(e, NothingOfChannels{}, load(e, lanes), &unread);
   }
 };
 
 // dbias (+)= scale sum
 struct BiasGradient {
-  const double* sums;
   const float* scale;  // may be null
   Target dbias;
-  RIDGELINE_HD void operator()(std::int64_t o) const {
-    dbias.give(o, scale ? scale[o] * sums[o] : sums[o]);
+  RIDGELINE_HD void operator()(std::int64_t o, const double* sums) const {
+    dbias.give(o, scale ? scale[o] * sums[0] : sums[0]);
   }
 };
 
@@ -104,19 +149,22 @@ class Conv2dGpu final : public Kernel {
     forward_->run({ordered_x(args), packed_->weight(version), y, bias, residual}, args.workspace);
     if (!needs_shift() || fused_) return;
     const float* shift = packed_->shift(version);
-    comm::parallel_for(stream_, dy_rows_.count(),
-                       Epilogue<T>{dy_rows_, shift, residual, y, op_.fused().relu}, 64);
+    channel_sweep<T>(stream_, dy_rows_, Epilogue<T>{shift, residual, y, op_.fused().relu},
+                     {shift, residual, y});
   }
 
   // dz = dy [y > 0];  d residual = dz;  dx = W^T dz;  dW = s (dz x);  db = s sum dz
   void backward(const KernelArgs& args) override {
-    mask_and_sum(args);
+    const int residual = op_.fused().residual ? op_.residual_input() : 0;
+    GradientMode to_x = args.modes[0];
+    GradientMode to_residual = residual > 0 ? args.modes[residual] : GradientMode::kNone;
+    const bool both =
+        to_residual != GradientMode::kNone && args.dinputs[residual].data == args.dinputs[0].data;
+    // Modes come in the order of the inputs, but the residual's gradient is there first.
+    if (both) to_residual = std::exchange(to_x, GradientMode::kAccumulate);
+    spread(args, residual, to_residual);
     if (args.modes[1] != GradientMode::kNone) give_weight_gradient(args);
-    if (data_gradient_ && args.modes[0] != GradientMode::kNone) give_input_gradient(args);
-    if (op_.fused().residual) {  // inputs in order: x may be the residual
-      const int i = op_.residual_input();
-      give_gradient(stream_, args.doutputs[0], args.dinputs[i], args.modes[i]);
-    }
+    if (data_gradient_ && to_x != GradientMode::kNone) give_input_gradient(args, to_x);
   }
 
  private:
@@ -186,19 +234,21 @@ class Conv2dGpu final : public Kernel {
     return ordered_x_.data;
   }
 
-  void mask_and_sum(const KernelArgs& args) {
+  // One sweep over dy: dz, from it the gradient of input `residual`, and the bias' gradient.
+  void spread(const KernelArgs& args, int residual, GradientMode mode) {
     const T* y = op_.fused().relu ? args.outputs[0].as<T>() : nullptr;
     T* dy = args.doutputs[0].as<T>();
+    T* to = mode != GradientMode::kNone ? args.dinputs[residual].as<T>() : nullptr;
+    const Spread<T> body{y, dy, to, mode == GradientMode::kAccumulate};
     const int bias = op_.bias_input();
-    if (!wants_bias_ || args.modes[bias] == GradientMode::kNone) {
-      if (y) comm::parallel_for(stream_, y_.shape.count(), Mask<T>{y, dy});
-      return;
+    if (wants_bias_ && args.modes[bias] != GradientMode::kNone) {
+      channel_sums<1, T>(stream_, dy_rows_, body, {y, dy, to},
+                         BiasGradient{packed_->scale(args.parameter_version),
+                                      Target{args.dinputs[bias].f32(), args.modes[bias]}},
+                         args.workspace.data() + sums_at_);
+    } else if (y || to) {
+      sweep_vectors<T>(stream_, y_.physical_count(), body, {y, dy, to});
     }
-    const double* sums =
-        channel_sums<1>(stream_, dy_rows_, MaskedSum<T>{y, dy}, args.workspace.data() + sums_at_);
-    comm::parallel_for(stream_, dy_rows_.channels,
-                       BiasGradient{sums, packed_->scale(args.parameter_version),
-                                    Target{args.dinputs[bias].f32(), args.modes[bias]}});
   }
 
   void give_weight_gradient(const KernelArgs& args) {
@@ -212,8 +262,8 @@ class Conv2dGpu final : public Kernel {
     give_packed_gradient(stream_, dweight, order_, scale, gradient, args.modes[1]);
   }
 
-  void give_input_gradient(const KernelArgs& args) {
-    const bool adds = args.modes[0] == GradientMode::kAccumulate;
+  void give_input_gradient(const KernelArgs& args, GradientMode mode) {
+    const bool adds = mode == GradientMode::kAccumulate;
     Tensor dx = args.dinputs[0];
     if (adds || reorders_x_) {
       dx = ordered_x_;
@@ -224,7 +274,7 @@ class Conv2dGpu final : public Kernel {
     if (reorders_x_) {
       reorder(stream_, dx, args.dinputs[0], adds);
     } else if (adds) {
-      give_gradient(stream_, dx, args.dinputs[0], args.modes[0]);
+      give_gradient(stream_, dx, args.dinputs[0], mode);
     }
   }
 

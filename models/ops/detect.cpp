@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "models/graph/element.h"
 #include "models/ops/fast_math.h"
@@ -45,8 +47,9 @@ class DetectKernel final : public Kernel {
   }
 
  private:
-  // The level's best candidates, best first.
-  std::vector<Candidate> candidates(const Tensor& logits, std::size_t level, std::int64_t n) const {
+  // The level's best candidates, best first. A logit that is no number is none, and sets `broken`.
+  std::vector<Candidate> candidates(const Tensor& logits, std::size_t level, std::int64_t n,
+                                    bool& broken) const {
     const std::int64_t cells = logits.shape[2] * logits.shape[3];
     // sigmoid(x) > t <=> x > log(t / (1 - t))
     const float t = std::clamp(options_.score_threshold, 0.0f, 1.0f);
@@ -55,7 +58,10 @@ class DetectKernel final : public Kernel {
     for (std::int64_t cell = 0; cell < cells; ++cell) {
       for (std::int64_t c = 0; c < logits.shape[1]; ++c) {
         const float x = at(logits, n, c, cell);
-        if (!(x > threshold)) continue;
+        if (!(x > threshold)) {
+          broken |= std::isnan(x);
+          continue;
+        }
         const std::int64_t anchor =
             grid_->levels[level].first + cell * grid_->per_cell + c / options_.num_classes;
         found.push_back({x, cell * logits.shape[1] + c, anchor,
@@ -88,8 +94,9 @@ class DetectKernel final : public Kernel {
     const std::size_t num_levels = grid_->levels.size();
     std::vector<Candidate> all;
     std::vector<Box> decoded;
+    bool broken = false;
     for (std::size_t l = 0; l < num_levels; ++l) {
-      for (const Candidate& c : candidates(args.inputs[l], l, n)) {
+      for (const Candidate& c : candidates(args.inputs[l], l, n, broken)) {
         all.push_back(c);
         decoded.push_back(decode(args.inputs[num_levels + l], l, n, c.anchor));
       }
@@ -111,7 +118,9 @@ class DetectKernel final : public Kernel {
       const bool exists = k < count;
       const int i = exists ? kept[k] : 0;
       args.outputs[0].as<Box>()[slot] = exists ? boxes[i] : Box{0, 0, 0, 0};
-      args.outputs[1].f32()[slot] = exists ? sigmoid_parts(all[order[i]].logit).p : 0.0f;
+      args.outputs[1].f32()[slot] = broken   ? std::numeric_limits<float>::quiet_NaN()
+                                    : exists ? sigmoid_parts(all[order[i]].logit).p
+                                             : 0.0f;
       args.outputs[2].as<std::int32_t>()[slot] = exists ? labels[i] : 0;
     }
     args.outputs[3].as<std::int32_t>()[n] = static_cast<std::int32_t>(count);

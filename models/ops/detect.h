@@ -25,7 +25,8 @@ struct Detections {
 
 // RetinaNet's inference as torchvision's: per level the best candidates above the threshold,
 // decoded, then non-maximum suppression within each class, then the best of all levels. Equal
-// scores keep the order (level, anchor, class).
+// scores keep the order (level, anchor, class). A NaN shows: one among an image's logits makes all
+// of its scores NaN, one in the offset of a detection its box.
 //   logits, deltas: one a level, as in detection_loss.h; the image is height x width pixels
 Detections detect(Graph& graph, std::shared_ptr<const AnchorGrid> anchors,
                   const std::vector<Value>& logits, const std::vector<Value>& deltas,

@@ -4,12 +4,11 @@
 
 #include "comm/buffer.h"
 #include "models/graph/element.h"
-#include "models/ops/fast_math.h"
+#include "models/ops/detection_loss_rows.h"
+#include "models/ops/focal.h"
 
 namespace models {
 namespace {
-
-constexpr float kAlpha = 0.25f;
 
 // One pyramid level as the losses walk it. An item is up to `piece` consecutive channels of one
 // block (n, channel block, h, w).
@@ -44,15 +43,11 @@ struct LevelView {
 struct ChannelTable {
   const std::int32_t *anchor, *label;
 };
-constexpr std::int32_t kNoClass = -3;
+constexpr int kVector = 16;  // lanes of AVX-512
 
-// With p = sigmoid(x):  negative (1 - alpha) p^2 softplus(x), derivative (1 - alpha) p^2 (2 q s +
-// p)
-//                       positive alpha q^2 (softplus(x) - x), derivative -alpha q^2 (2 p s' + q)
-template <typename T, bool kBackward>
+// kLanes: what a CPU takes at once; 1 on a GPU, which would keep registers for more.
+template <typename T, bool kBackward, int kLanes>
 struct Focal {
-  static constexpr int kLanes = 16;  // one vector of AVX-512
-
   LevelView<T> level;
   const std::int32_t* target;  // (N, A)
   const float* scale;          // (N)
@@ -65,8 +60,10 @@ struct Focal {
     const float factor = scale[at.image] * (kBackward ? *dloss : 1.0f);
     float sum = 0.0f;
     int lane = 0;
-    for (; lane + kLanes <= at.count; lane += kLanes) {
-      sum += lanes<kLanes>(at.first + lane, at.channel + lane, targets, factor);
+    if constexpr (kLanes > 1) {
+      for (; lane + kLanes <= at.count; lane += kLanes) {
+        sum += lanes<kLanes>(at.first + lane, at.channel + lane, targets, factor);
+      }
     }
     for (; lane < at.count; ++lane) {
       sum += lanes<1>(at.first + lane, at.channel + lane, targets, factor);
@@ -83,7 +80,9 @@ struct Focal {
     std::int32_t wanted[kCount];
     float value[kCount];
     for (int k = 0; k < kCount; ++k) wanted[k] = targets[anchor[k]];
-    for (int k = 0; k < kCount; ++k) value[k] = element(x[k], wanted[k], label[k]);
+    for (int k = 0; k < kCount; ++k) {
+      value[k] = focal_element<kBackward>(x[k], wanted[k], label[k]);
+    }
     if constexpr (kBackward) {
       for (int k = 0; k < kCount; ++k) level.give(index + k, value[k] * factor);
       return 0.0f;
@@ -91,19 +90,6 @@ struct Focal {
     float sum = 0.0f;
     for (int k = 0; k < kCount; ++k) sum += value[k];
     return sum;
-  }
-
-  static RIDGELINE_HD float element(float x, std::int32_t wanted, std::int32_t label) {
-    const bool positive = wanted == label;
-    const bool counts = wanted != kIgnored && label != kNoClass;
-    const Sigmoid s = sigmoid_parts(x);
-    const float weight = counts ? (positive ? kAlpha : 1.0f - kAlpha) : 0.0f;
-    const float miss = positive ? s.q : s.p;  // distance of p from its target
-    const float entropy = positive ? s.softplus - x : s.softplus;
-    if constexpr (!kBackward) return weight * miss * miss * entropy;
-    const float slope = 2.0f * (1.0f - miss) * entropy + miss;
-    const float d = weight * miss * miss * slope;
-    return positive ? -d : d;
   }
 };
 
@@ -250,19 +236,30 @@ class FocalKernel final : public LevelKernel<T> {
     rows_ = {first, first + padded};
   }
   void forward(const KernelArgs& args) override {
-    this->sum_levels(args,
-                     [&](const LevelView<T>& level) { return body<false>(args, level, nullptr); });
+    if (this->stream_.on_cpu()) return sum<kVector>(args);
+    sum<1>(args);
   }
   void backward(const KernelArgs& args) override {
-    const float* dloss = args.doutputs[0].f32();
-    this->sweep_levels(args,
-                       [&](const LevelView<T>& level) { return body<true>(args, level, dloss); });
+    if (this->stream_.on_cpu()) return sweep<kVector>(args);
+    sweep<1>(args);
   }
 
  private:
-  template <bool kBackward>
-  Focal<T, kBackward> body(const KernelArgs& args, const LevelView<T>& level,
-                           const float* dloss) const {
+  template <int kLanes>
+  void sum(const KernelArgs& args) const {
+    this->sum_levels(args, [&](const LevelView<T>& level) {
+      return body<Focal<T, false, kLanes>>(args, level, nullptr);
+    });
+  }
+  template <int kLanes>
+  void sweep(const KernelArgs& args) const {
+    const float* dloss = args.doutputs[0].f32();
+    this->sweep_levels(args, [&](const LevelView<T>& level) {
+      return body<Focal<T, true, kLanes>>(args, level, dloss);
+    });
+  }
+  template <typename Body>
+  Body body(const KernelArgs& args, const LevelView<T>& level, const float* dloss) const {
     const int l = this->num_levels();
     return {level, args.inputs[l].as<const std::int32_t>(), args.inputs[l + 1].f32(), dloss, rows_};
   }
@@ -334,6 +331,9 @@ class FocalLossOp final : public LevelLossOp {
   std::string name() const override { return "focal_loss"; }
   std::string attributes() const override { return fmt::format("classes {}", num_classes_); }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    if (context.device.kind == comm::DeviceKind::kCuda &&
+        levels_lie_in_rows(*grid_, context, num_classes_))
+      return compile_focal_loss_rows(*grid_, num_classes_, context);
     return make_kernel<FocalKernel>(context.inputs[0].type, grid_, num_classes_, context);
   }
 
@@ -347,6 +347,8 @@ class BoxLossOp final : public LevelLossOp {
       : LevelLossOp(grid, static_cast<int>(grid->levels.size()) + 3) {}
   std::string name() const override { return "box_loss"; }
   std::unique_ptr<Kernel> compile(const KernelContext& context) const override {
+    if (context.device.kind == comm::DeviceKind::kCuda && levels_lie_in_rows(*grid_, context, 4))
+      return compile_box_loss_rows(*grid_, context);
     return make_kernel<BoxKernel>(context.inputs[0].type, grid_, context);
   }
 };

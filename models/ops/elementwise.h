@@ -16,6 +16,13 @@ void sweep(comm::StreamView stream, std::int64_t n, const Body& body) {
   comm::parallel_for_blocks(stream, n, kSweep, body);
 }
 
+// body(i, lanes) over all n elements (parallel_for_vectors); on a GPU 16 bytes of T a thread.
+template <typename T, class Body>
+void sweep_vectors(comm::StreamView stream, std::int64_t n, const Body& body,
+                   std::initializer_list<const void*> pointers) {
+  comm::parallel_for_vectors<comm::kVectorLanes<T>>(stream, n, kSweep, body, pointers);
+}
+
 // to (+)= from, as `mode` says. REQUIRES: equal types.
 void give_gradient(comm::StreamView stream, const Tensor& from, const Tensor& to,
                    GradientMode mode);

@@ -4,6 +4,7 @@
 #include <cudnn_frontend.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "models/ops/conv_engine.h"
@@ -188,6 +189,8 @@ class CudnnEngine final : public ConvEngine {
   explicit CudnnEngine(Target target) : target_(std::move(target)) {}
 
   // Heuristic mode A, then the engines that cuDNN falls back to; the first that can be built.
+  // Engines that compile their kernels at run time, some tenths of a second for each request, come
+  // last.
   void plan(const ConvRequest& request) {
     operands_ = Builder(graph_, request).build();
     require_good(graph_.validate());
@@ -196,7 +199,8 @@ class CudnnEngine final : public ConvEngine {
     require_good(graph_.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}));
     graph_.deselect_numeric_notes(unwanted(request));
     graph_.deselect_workspace_greater_than(kMaxWorkspaceBytes);
-    require_good(graph_.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE));
+    build_precompiled();
+    require_good(graph_.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE));  // of what is built
     require_good(graph_.get_workspace_size(workspace_bytes_));
     require_good(graph_.get_plan_name(name_));
   }
@@ -219,6 +223,15 @@ class CudnnEngine final : public ConvEngine {
   }
 
  private:
+  // The first engine whose kernels come with cuDNN, if there is one.
+  void build_precompiled() {
+    std::vector<fe::BehaviorNote_t> notes;
+    for (std::int64_t i = 0; i < graph_.get_execution_plan_count(); ++i) {
+      require_good(graph_.get_behavior_notes_for_plan_at_index(i, notes));
+      const auto compiles = std::ranges::find(notes, fe::BehaviorNote_t::RUNTIME_COMPILATION);
+      if (compiles == notes.end() && graph_.build_plan_at_index(i).is_good()) return;
+    }
+  }
   static void* address(const ConvOperands& operands, Operand operand) {
     switch (operand) {
       case kX: return operands.x;

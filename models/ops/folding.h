@@ -17,6 +17,11 @@ struct WeightSource {
   float eps = 0.0f;
 };
 
+// s of a channel
+RIDGELINE_HD inline float folding_scale(float gamma, float variance, float eps) {
+  return gamma / std::sqrt(variance + eps);
+}
+
 // Writes s and shift of channel o. For any device.
 struct Folding {
   const float *gamma, *beta, *mean, *variance, *bias;  // bias may be null
@@ -33,7 +38,7 @@ struct Folding {
         shift(to_shift),
         eps(source.eps) {}
   RIDGELINE_HD void operator()(std::int64_t o) const {
-    const float s = gamma[o] / std::sqrt(variance[o] + eps);
+    const float s = folding_scale(gamma[o], variance[o], eps);
     scale[o] = s;
     shift[o] = beta[o] + s * ((bias ? bias[o] : 0.0f) - mean[o]);
   }

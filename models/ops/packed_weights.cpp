@@ -4,54 +4,44 @@
 
 #include "comm/parallel.h"
 #include "models/graph/element.h"
+#include "models/ops/elementwise.h"
 
 namespace models {
 namespace {
 
-// Element i of (O, I, R, S) in the order (O, R, S, I), and back.
-struct Order {
-  std::int64_t inputs, taps;  // I, R S
-
-  explicit Order(const Shape& weight) : inputs(weight[1]), taps(weight[2] * weight[3]) {}
-  RIDGELINE_HD std::int64_t output(std::int64_t i) const { return i / (inputs * taps); }
-  RIDGELINE_HD std::int64_t last_from_first(std::int64_t i) const {
-    return (output(i) * taps + i % taps) * inputs + i / taps % inputs;
-  }
-  RIDGELINE_HD std::int64_t first_from_last(std::int64_t i) const {
-    return (output(i) * inputs + i % inputs) * taps + i / inputs % taps;
-  }
-};
-
-template <typename T>
-struct Pack {
-  Order order;
-  bool channels_last;
-  const float *weight, *scale;  // scale may be null
-  T* packed;
-  RIDGELINE_HD void operator()(std::int64_t i) const {
-    const float w = weight[channels_last ? order.first_from_last(i) : i];
-    packed[i] = scale ? scale[order.output(i)] * w : w;
-  }
-};
-
-struct Narrow {
-  const float* from;
-  comm::Bf16* to;
-  RIDGELINE_HD void operator()(std::int64_t o) const { to[o] = from[o]; }
-};
-
+// Neighbours of the gradient, (O, I, R S), of (O, R S, I): the divisions of the first serve all.
 template <typename T>
 struct GiveGradient {
-  Order order;
-  bool channels_last;
+  std::uint32_t inputs, taps;
   const T* packed;
   const float* scale;  // may be null
   float* gradient;
   bool accumulate;
-  RIDGELINE_HD void operator()(std::int64_t i) const {
-    const float d = packed[channels_last ? order.last_from_first(i) : i];
-    const float scaled = scale ? scale[order.output(i)] * d : d;
-    gradient[i] = accumulate ? gradient[i] + scaled : scaled;
+
+  template <int N>
+  RIDGELINE_HD void operator()(std::int64_t begin, comm::Lanes<N> lanes) const {
+    const auto e = static_cast<std::uint32_t>(begin);
+    const std::uint32_t row = e / taps;  // o I + i
+    std::uint32_t tap = e - row * taps, o = row / inputs, input = row - o * inputs;
+    comm::Pack<float, N> d;
+    if (taps == 1) {
+      const auto from = comm::load(packed + e, lanes);
+      for (int k = 0; k < N; ++k) d[k] = from[k];
+    }
+    for (int k = 0; k < N; ++k) {
+      if (taps != 1) d[k] = packed[(o * taps + tap) * inputs + input];
+      d[k] = scale ? scale[o] * d[k] : d[k];
+      const bool next_input = ++tap == taps;
+      tap = next_input ? 0 : tap;
+      input += next_input;
+      o += input == inputs;
+      input = input == inputs ? 0 : input;
+    }
+    if (accumulate) {
+      const auto before = comm::load(gradient + e, lanes);
+      for (int k = 0; k < N; ++k) d[k] = before[k] + d[k];
+    }
+    comm::store(gradient + e, d);
   }
 };
 
@@ -60,11 +50,24 @@ comm::Buffer make_buffer(const KernelContext& context, std::int64_t count, Type 
                       comm::Fill::kZero);
 }
 
+// Those whose parameters `source` reads.
+std::set<int> buckets_of(const KernelContext& context, const WeightSource& source) {
+  std::set<int> buckets;
+  for (const Tensor* t : {&source.weight, &source.bias, &source.gamma, &source.beta, &source.mean,
+                          &source.variance}) {
+    for (std::size_t i = 0; i < context.buckets.size(); ++i) {
+      const bool reads = *t && context.inputs[i].data == t->data;
+      if (reads && context.buckets[i] >= 0) buckets.insert(context.buckets[i]);
+    }
+  }
+  return buckets;
+}
+
 }  // namespace
 
 PackedWeights::PackedWeights(const WeightSource& source, const PackedOrder& order,
                              const KernelContext& context)
-    : source_(source), order_(order), stream_(context.stream) {
+    : source_(source) {
   const std::int64_t outputs = source.weight.shape[0];
   if (source.gamma) scale_ = make_buffer(context, outputs, Type::kF32);
   if (source.gamma || !source.bias) shift_ = make_buffer(context, outputs, Type::kF32);
@@ -72,52 +75,38 @@ PackedWeights::PackedWeights(const WeightSource& source, const PackedOrder& orde
   if (source.gamma || !packs_in_place(source.weight.shape, order)) {
     weight_ = make_buffer(context, source.weight.shape.count(), order.type);
   }
-}
-
-void PackedWeights::refresh(std::int64_t version) {
-  if (version_ == version) return;
-  version_ = version;
-  const Shape& shape = source_.weight.shape;
-  float* scale = nullptr;
-  if (source_.gamma) {
-    scale = scale_.as<float>().data();
-    comm::parallel_for(stream_, shape[0], Folding(source_, scale, shift_.as<float>().data()));
+  packing_ = context.shared->get<WeightPacking>(
+      "weight packing", [&] { return std::make_shared<WeightPacking>(context.stream); });
+  PackingJob job{source, order, weight_.bytes().data()};
+  if (source.gamma) {
+    job.scale = scale_.as<float>().data();
+    job.shift = shift_.as<float>().data();
   }
-  if (narrow_shift_.size_bytes() != 0) {
-    const float* shift =
-        source_.gamma || !source_.bias ? shift_.as<float>().data() : source_.bias.f32();
-    comm::parallel_for(stream_, shape[0], Narrow{shift, narrow_shift_.as<comm::Bf16>().data()});
-  }
-  if (weight_.size_bytes() == 0) return;
-  with_element(order_.type, [&](auto zero) {
-    using T = decltype(zero);
-    comm::parallel_for(stream_, shape.count(),
-                       Pack<T>{Order(shape), order_.channels_last, source_.weight.f32(), scale,
-                               weight_.as<T>().data()});
-  });
+  if (source.gamma || source.bias) job.narrow_shift = narrow_shift_.as<comm::Bf16>().data();
+  group_ = packing_->add(job, buckets_of(context, source));
 }
 
 void* PackedWeights::weight(std::int64_t version) {
   if (weight_.size_bytes() == 0) return source_.weight.data;
-  refresh(version);
+  packing_->pack(group_, version);
   return weight_.bytes().data();
 }
 
 const float* PackedWeights::shift(std::int64_t version) {
   if (shift_.size_bytes() == 0) return source_.bias.f32();
-  refresh(version);
+  packing_->pack(group_, version);
   return shift_.as<float>().data();
 }
 
 const void* PackedWeights::engine_shift(std::int64_t version) {
   if (narrow_shift_.size_bytes() == 0) return shift(version);
-  refresh(version);
+  packing_->pack(group_, version);
   return narrow_shift_.bytes().data();
 }
 
 const float* PackedWeights::scale(std::int64_t version) {
   if (scale_.size_bytes() == 0) return nullptr;
-  refresh(version);
+  packing_->pack(group_, version);
   return scale_.as<float>().data();
 }
 
@@ -135,12 +124,17 @@ void give_packed_gradient(comm::StreamView stream, const std::byte* packed,
                           const PackedOrder& order, const float* scale, const Tensor& gradient,
                           GradientMode mode) {
   if (mode == GradientMode::kNone) return;
+  const Shape& shape = gradient.shape;
+  REQUIRE(shape.count() < std::int64_t{1} << 31, "a gradient of {}", to_string(shape));
+  const auto taps = static_cast<std::uint32_t>(shape[2] * shape[3]);
+  const auto inputs = static_cast<std::uint32_t>(shape[1]) * (order.channels_last ? 1 : taps);
   with_element(order.type, [&](auto zero) {
     using T = decltype(zero);
-    comm::parallel_for(stream, gradient.shape.count(),
-                       GiveGradient<T>{Order(gradient.shape), order.channels_last,
-                                       reinterpret_cast<const T*>(packed), scale, gradient.f32(),
-                                       mode == GradientMode::kAccumulate});
+    const auto* from = reinterpret_cast<const T*>(packed);
+    sweep_vectors<float>(stream, shape.count(),
+                         GiveGradient<T>{inputs, order.channels_last ? taps : 1, from, scale,
+                                         gradient.f32(), mode == GradientMode::kAccumulate},
+                         {packed, gradient.data});
   });
 }
 

@@ -9,11 +9,15 @@ template <typename T>
 struct Forward {
   const T* x;
   T* y;
-  RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const float value = x[i];
-      y[i] = value > 0.0f ? value : 0.0f;
-    }
+  template <int N>
+  RIDGELINE_HD void operator()(std::int64_t i, comm::Lanes<N> lanes) const {
+    const comm::Pack<T, N> from = comm::load(x + i, lanes);
+    comm::Pack<float, N> to;
+    comm::each(comm::Lanes<N>{}, [&](int k) {
+      const float value = from[k];
+      to[k] = value > 0.0f ? value : 0.0f;
+    });
+    comm::store(y + i, to);
   }
 };
 
@@ -23,11 +27,17 @@ struct Backward {
   const T *y, *dy;
   T* dx;
   bool accumulate;
-  RIDGELINE_HD void operator()(std::int64_t begin, std::int64_t end) const {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const float d = dy[i], g = y[i] > 0.0f ? d : 0.0f;
-      dx[i] = accumulate ? dx[i] + g : g;
-    }
+  template <int N>
+  RIDGELINE_HD void operator()(std::int64_t i, comm::Lanes<N> lanes) const {
+    const comm::Pack<T, N> of = comm::load(y + i, lanes), from = comm::load(dy + i, lanes);
+    comm::Pack<T, N> there;
+    if (accumulate) there = comm::load(dx + i, lanes);
+    comm::Pack<float, N> to;
+    comm::each(comm::Lanes<N>{}, [&](int k) {
+      const float d = from[k], g = of[k] > 0.0f ? d : 0.0f;
+      to[k] = accumulate ? there[k] + g : g;
+    });
+    comm::store(dx + i, to);
   }
 };
 
@@ -36,14 +46,16 @@ class ReluKernel final : public Kernel {
  public:
   explicit ReluKernel(comm::StreamView stream) : stream_(stream) {}
   void forward(const KernelArgs& args) override {
-    const Tensor& y = args.outputs[0];
-    sweep(stream_, y.physical_count(), Forward<T>{args.inputs[0].as<T>(), y.as<T>()});
+    const Tensor &x = args.inputs[0], &y = args.outputs[0];
+    sweep_vectors<T>(stream_, y.physical_count(), Forward<T>{x.as<T>(), y.as<T>()},
+                     {x.data, y.data});
   }
   void backward(const KernelArgs& args) override {
-    const Tensor& y = args.outputs[0];
-    sweep(stream_, y.physical_count(),
-          Backward<T>{y.as<T>(), args.doutputs[0].as<T>(), args.dinputs[0].as<T>(),
-                      args.modes[0] == GradientMode::kAccumulate});
+    const Tensor &y = args.outputs[0], &dy = args.doutputs[0], &dx = args.dinputs[0];
+    const bool accumulate = args.modes[0] == GradientMode::kAccumulate;
+    sweep_vectors<T>(stream_, y.physical_count(),
+                     Backward<T>{y.as<T>(), dy.as<T>(), dx.as<T>(), accumulate},
+                     {y.data, dy.data, dx.data});
   }
 
  private:

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "comm/bf16.h"
+
 namespace comm {
 namespace {
 
@@ -95,6 +97,48 @@ TEST_P(Parallel, BlockSumsOfAPartAreThoseOfTheWhole) {  // what shards of an opt
   EXPECT_EQ(part, std::vector<double>(whole.begin() + 3, whole.begin() + 7));
 }
 
+template <typename T>
+struct Twice {
+  const T* from;
+  T* to;
+  template <int N>
+  void operator()(std::int64_t i, Lanes<N> lanes) const {
+    const Pack<T, N> x = load(from + i, lanes);
+    Pack<float, N> y;
+    each(lanes, [&](int k) { y[k] = 2.0f * x[k]; });
+    store(to + i, y);
+  }
+};
+
+// In vectors and one by one, wherever they begin, and with a rest.
+template <typename T>
+void expect_twice(StreamView stream, std::int64_t n) {
+  std::vector<T> from(static_cast<std::size_t>(n)), to(from.size(), T(-1.0f));
+  for (std::int64_t i = 0; i < n; ++i) from[i] = static_cast<float>(i % 100);
+  const auto check = [&](const char* what) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      ASSERT_EQ(float{to[i]}, 2.0f * static_cast<float>(i % 100))
+          << what << " " << i << " of " << n;
+    }
+    to.assign(to.size(), T(-1.0f));
+  };
+  const Twice<T> body{from.data(), to.data()};
+  parallel_for_vectors<kVectorLanes<T>>(stream, n, 1000, body, {from.data(), to.data()});
+  check("host");
+  constexpr int N = kVectorLanes<T>;
+  parallel_for(stream, num_blocks(n, N), RunOfLanes<N, Twice<T>>{body, n});
+  check("vectors");
+  parallel_for(stream, n, RunOfLanes<1, Twice<T>>{body, n});
+  check("one by one");
+}
+
+TEST_P(Parallel, VectorsVisitEveryElementOnce) {
+  for (const std::int64_t n : kSizes) {
+    expect_twice<float>(stream_, n);
+    expect_twice<Bf16>(stream_, n);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, Parallel, testing::Values(1, 2, 3, 8));
 
 TEST(ParallelContract, RefusesTooFewSums) {
@@ -103,6 +147,25 @@ TEST(ParallelContract, RefusesTooFewSums) {
   EXPECT_THROW(parallel_block_sums(stream, 1025, term, sums), Error);
   EXPECT_THROW(parallel_reduce(stream, 10, term, sums, {}), Error);
   EXPECT_THROW(parallel_for_blocks(stream, 10, 0, [](std::int64_t, std::int64_t) {}), Error);
+}
+
+TEST(ParallelContract, VectorsBeginAtTheirAlignment) {
+  alignas(16) const float x[8] = {};
+  EXPECT_TRUE(vectors_fit({x, x + 4, nullptr}));
+  EXPECT_FALSE(vectors_fit({x, x + 1}));
+}
+
+TEST(ParallelContract, LanesOfAPackAreElements) {
+  Pack<Bf16, 8> pack = {};
+  for (int k = 0; k < 8; ++k) pack[k] = 1.5f * static_cast<float>(k);
+  pack[3] = -2.0f;  // leaves its neighbour as it is
+  alignas(16) Bf16 memory[8];
+  store(memory, pack);
+  for (int k = 0; k < 8; ++k) {
+    const float expected = k == 3 ? -2.0f : 1.5f * static_cast<float>(k);
+    EXPECT_EQ(float{memory[k]}, expected);
+    EXPECT_EQ(float{load(memory, Lanes<8>{})[k]}, expected);
+  }
 }
 
 TEST(ParallelContract, UsesAllThreadsForHeavyBodies) {

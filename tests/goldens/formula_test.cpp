@@ -8,11 +8,13 @@
 #include <fstream>
 #include <numeric>
 
+#include "tests/goldens/path.h"
+
 namespace goldens {
 namespace {
 
 rapidjson::Document read_json(const std::string& file_name) {
-  std::ifstream file(RIDGELINE_SOURCE_DIR "/tests/goldens/" + file_name);
+  std::ifstream file(path_of(file_name));
   rapidjson::IStreamWrapper stream(file);
   rapidjson::Document document;
   document.ParseStream(stream);

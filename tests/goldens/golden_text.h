@@ -8,12 +8,14 @@
 #include <sstream>
 #include <string>
 
+#include "tests/goldens/path.h"
+
 // Texts that tests compare byte for byte with files of tests/goldens.
 namespace goldens {
 
 // With RIDGELINE_UPDATE_GOLDENS in the environment the file is written instead.
 inline void expect_text(const std::string& name, const std::string& text) {
-  const std::string path = std::string(RIDGELINE_SOURCE_DIR "/tests/goldens/") + name;
+  const std::string path = path_of(name);
   if (std::getenv("RIDGELINE_UPDATE_GOLDENS")) {
     std::ofstream(path, std::ios::binary) << text;
     return;

@@ -14,7 +14,9 @@ expect_code 66 launch/gpu-check --build "$scratch"
 expect_text "no $scratch/ridgeline; launch/build cuda --tests makes it"
 
 expect_code 0 launch/gpu-check --dry-run
-expect_text "+ $PWD/build-cuda/test_ops"
+for name in comm graph ops models optim trainer trainer_gpu; do
+  expect_text "+ $PWD/build-cuda/test_$name "
+done
 expect_text "--parity --steps 2 data.size="
 expect_text "model.norm=frozen runtime.precision=fp32"
 expect_text "model.norm=frozen runtime.precision=bf16"

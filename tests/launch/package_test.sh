@@ -12,7 +12,12 @@ expect_text "tar -czf"
 expect_code 66 launch/package --build "$scratch"
 expect_text "no $scratch/ridgeline; launch/build"
 
-expect_code 0 launch/package --build "$build" --out "$scratch/out"
+# With the tests, where this build has them.
+# shellcheck source=launch/common.sh
+mapfile -t tests < <(source launch/common.sh && printf '%s\n' "${kGpuTests[@]}")
+with_tests=(--tests)
+for name in "${tests[@]}"; do [[ -x $build/$name ]] || with_tests=(); done
+expect_code 0 launch/package --build "$build" --out "$scratch/out" "${with_tests[@]}"
 expect_text "MiB of 60"
 mkdir "$scratch/moved"
 tar -xf "$scratch/out/ridgeline.tar.gz" -C "$scratch/moved"
@@ -76,6 +81,8 @@ ridgeline/ridgeline eval "${settings[@]}" --checkpoint alone --out alone/evaluat
 ridgeline/mpirun -q --allow-run-as-root --oversubscribe -np 2 \
   ridgeline/ridgeline train "${settings[@]}" runtime.threads=1 --out together
 ls alone/evaluation together/checkpoints
+# A test finds what it compares with.
+[[ ! -e ridgeline/test_optim ]] || ridgeline/test_optim --gtest_brief=1 --gtest_filter=PyTorch.*
 ridgeline/mpirun --allow-run-as-root -np 1 nowhere 2>&1 || true  # in words of share/openmpi
 BODY
 cat >"$scratch/enter" <<'BODY'

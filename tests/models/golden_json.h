@@ -10,12 +10,13 @@
 
 #include "models/graph/value.h"
 #include "tests/goldens/formula.h"
+#include "tests/goldens/path.h"
 
 namespace models::testing {
 
 // Parses tests/goldens/<name>. Throws when it is missing or malformed.
 inline rapidjson::Document read_golden(const std::string& name) {
-  std::ifstream file(std::string(RIDGELINE_SOURCE_DIR "/tests/goldens/") + name);
+  std::ifstream file(goldens::path_of(name));
   rapidjson::IStreamWrapper stream(file);
   rapidjson::Document document;
   document.ParseStream(stream);

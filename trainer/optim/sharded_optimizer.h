@@ -95,6 +95,8 @@ class ShardedOptimizer {
   using StateVisitor = std::function<void(const std::string& state, const std::string& tensor,
                                           std::int64_t begin, std::int64_t end, std::span<float>)>;
   void for_each_state(const StateVisitor& visit);
+  // Makes that memory now, since page-locking takes its time; else the first visit does.
+  void make_mirrors();
   void store_states();  // what a visitor wrote becomes the state
   bool has_ema() const { return setup_.ema.decay > 0; }
   void start_ema();  // EMA = parameters, at a fresh start
@@ -144,7 +146,7 @@ class ShardedOptimizer {
   std::vector<BucketState> buckets_;
   std::int64_t num_blocks_ = 0;  // of this rank's shards
   comm::Buffer state1_, state2_, ema_;
-  HostMirror host_state1_, host_state2_, host_ema_;  // from the first visit on
+  HostMirror host_state1_, host_state2_, host_ema_;  // from make_mirrors on
   comm::Buffer segment_of_block_;                    // of this rank's blocks
   comm::Buffer sums_;                                // likewise
   HostMirror host_sums_;

@@ -32,12 +32,16 @@ void ShardedOptimizer::visit_state(const State& state, const StateVisitor& visit
   }
 }
 
-void ShardedOptimizer::for_each_state(const StateVisitor& visit) {
-  const std::vector<State> named = states();
-  for (const State& state : named) {
+void ShardedOptimizer::make_mirrors() {
+  for (const State& state : states()) {
     if (state.host->bytes().empty()) *state.host = HostMirror(*state.values);
-    state.host->fetch(stream_);
   }
+}
+
+void ShardedOptimizer::for_each_state(const StateVisitor& visit) {
+  make_mirrors();
+  const std::vector<State> named = states();
+  for (const State& state : named) state.host->fetch(stream_);
   stream_.synchronize();
   for (const State& state : named) visit_state(state, visit);
 }

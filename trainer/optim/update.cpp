@@ -239,10 +239,10 @@ struct LaneOfBlock {
         end((block + 1) * models::kBlockElements) {}
 };
 
-template <typename Rule>
+template <typename Rule, bool kMeasures>
 struct UpdateLane {
   Update<Rule> u;
-  BlockSums* lanes;  // null: nobody measures
+  BlockSums* lanes;  // where kMeasures
   std::int32_t* non_finite;
 
   RIDGELINE_HD void operator()(std::int64_t index) const {
@@ -260,15 +260,19 @@ struct UpdateLane {
       if (0.0f * value != 0.0f) continue;
       u.w[i] = value;
       if (u.ema) u.ema[i] = s.statistic ? value : u.averaged(i, value);
-      const double change = double{value} - old;
-      sum.update += change * change;
-      if (s.statistic) continue;
-      sum.gradient += double{raw} * raw;
-      sum.weight += double{old} * old;
-      sum.zeros += value == 0.0f ? 1.0 : 0.0;
+      if constexpr (kMeasures) add(old, raw, value, s.statistic, sum);
     }
     if (0.0f * trace != 0.0f) *non_finite = 1;  // whoever writes writes the same
-    if (lanes) lanes[index] = sum;
+    if constexpr (kMeasures) lanes[index] = sum;
+  }
+
+  RIDGELINE_HD static void add(float old, float raw, float value, bool statistic, BlockSums& sum) {
+    const double change = double{value} - old;
+    sum.update += change * change;
+    if (statistic) return;
+    sum.gradient += double{raw} * raw;
+    sum.weight += double{old} * old;
+    sum.zeros += value == 0.0f ? 1.0 : 0.0;
   }
 
   RIDGELINE_HD float value_of(std::int64_t i, float old, float clipped, const Segment& s,
@@ -361,9 +365,14 @@ void run(comm::StreamView stream, const ShardView& shard, const UpdateScalars& s
     return comm::parallel_for(stream, count,
                               UpdateBlock<Rule>{update, found.sums.data(), scalars.measures}, 16);
   }
-  BlockSums* lanes = scalars.measures ? found.lanes.data() : nullptr;
-  comm::parallel_for(stream, count * kLanes, UpdateLane<Rule>{update, lanes, found.non_finite});
-  if (lanes) comm::parallel_for(stream, count, FoldLanes{lanes, found.sums.data()});
+  if (!scalars.measures) {
+    const UpdateLane<Rule, false> body{update, nullptr, found.non_finite};
+    return comm::parallel_for(stream, count * kLanes, body);
+  }
+  BlockSums* const lanes = found.lanes.data();
+  const UpdateLane<Rule, true> body{update, lanes, found.non_finite};
+  comm::parallel_for(stream, count * kLanes, body);
+  comm::parallel_for(stream, count, FoldLanes{lanes, found.sums.data()});
 }
 
 }  // namespace

@@ -62,12 +62,37 @@ TEST(Fuse, KeepsStatistics) {
   EXPECT_EQ(names(fuse(c.graph, {})), "conv relu");
 }
 
-TEST(Fuse, ProducersOfSeveralValuesAbsorbNothing) {
+TEST(Fuse, AProducerOfSeveralValuesKeepsTheOthers) {
   Graph graph;
   const Value x = graph.input("x", {Type::kF32, kShape});
-  const Value y = apply(graph, "conv", {x}, {.absorbs = {"relu"}, .num_outputs = 2});
+  const Value y = apply(graph, "norm", {x}, {.absorbs = {"add", "relu"}, .num_outputs = 2});
+  const Value mean = graph.nodes().back().outputs[1];
+  graph.statistic(weight(graph, "mean", kShape), mean);
+  const Value z = apply(graph, "relu", {apply(graph, "add", {y, x}, kTakesAll)});
+  const Graph fused = fuse(graph, {});
+  EXPECT_EQ(names(fused), "norm+add0+relu0");
+  EXPECT_EQ(fused.nodes()[0].inputs, (std::vector{x, x}));
+  EXPECT_EQ(fused.nodes()[0].outputs, (std::vector{z, mean}));
+  EXPECT_EQ(fused.values()[mean.id].producer, 0);
+}
+
+// The others would come too late for whoever reads them, and only output 0 is absorbed into.
+TEST(Fuse, OtherValuesThatAreReadStay) {
+  Graph graph;
+  const Value x = graph.input("x", {Type::kF32, kShape});
+  const Value y = apply(graph, "norm", {x}, {.absorbs = {"relu"}, .num_outputs = 2});
+  const Value mean = graph.nodes().back().outputs[1];
+  apply(graph, "other", {mean});
   apply(graph, "relu", {y});
-  EXPECT_EQ(names(fuse(graph, {})), "conv relu");
+  EXPECT_EQ(names(fuse(graph, {})), "norm other relu");
+}
+
+TEST(Fuse, OnlyTheFirstValueIsAbsorbedInto) {
+  Graph graph;
+  const Value x = graph.input("x", {Type::kF32, kShape});
+  apply(graph, "norm", {x}, {.absorbs = {"relu"}, .num_outputs = 2});
+  apply(graph, "relu", {graph.nodes().back().outputs[1]});
+  EXPECT_EQ(names(fuse(graph, {})), "norm relu");
 }
 
 TEST(Fuse, CanBeSwitchedOffByConsumer) {

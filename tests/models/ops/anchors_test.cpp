@@ -253,6 +253,30 @@ TEST_P(MatchAnchors, EveryBoxThatTouchesAnAnchorHasOne) {
   EXPECT_EQ(std::count(got.target.begin(), got.target.end(), 3), 0);
 }
 
+// Boxes far longer than wide overlap no anchor well: each has its best anchors all the same, on a
+// GPU those of a CPU. One kernel finds the highest overlap, another compares with it; products that
+// only one of them contracts would lose them.
+TEST_P(MatchAnchors, LongBoxesKeepTheirBestAnchors) {
+  constexpr std::size_t kBoxes = 120;
+  const auto grid = retinanet_anchors(128, 192);
+  const auto random = values("long boxes", 4 * kBoxes, 0.0f, 1.0f);
+  std::vector<Truth> images(kBoxes);
+  for (std::size_t i = 0; i < kBoxes; ++i) {
+    const float x = 150 * random[4 * i], y = 80 * random[4 * i + 1];
+    const float width = 20 + 20 * random[4 * i + 2], height = 1 + random[4 * i + 3];
+    images[i] = {{{x, y, x + width, y + height}}, {static_cast<std::int32_t>(i)}};
+  }
+  const Matched got = match(GetParam(), grid, images, 1);
+  const auto num_anchors = static_cast<std::size_t>(grid->total());
+  for (std::size_t i = 0; i < kBoxes; ++i) {
+    const auto expected = plain_matcher(*grid, images[i].boxes, 0.4f, 0.5f);
+    const auto first = got.box.begin() + static_cast<std::ptrdiff_t>(i * num_anchors);
+    const auto last = first + static_cast<std::ptrdiff_t>(num_anchors);
+    EXPECT_TRUE(std::equal(first, last, expected.begin(), expected.end())) << i;
+    EXPECT_GT(std::count(first, last, 0), 0) << i;
+  }
+}
+
 TEST_P(MatchAnchors, WithoutBoxesAllIsBackground) {
   const auto grid = retinanet_anchors(64, 64);
   const Matched got = match(GetParam(), grid, {{}, {}}, 4);

@@ -191,6 +191,24 @@ TEST_P(Detect, EqualsTheRuleInEveryOrder) {
   }
 }
 
+// A network that has diverged is not one that finds nothing.
+TEST_P(Detect, NansShow) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto num_nans = [](const std::vector<float>& values) {
+    return std::count_if(values.begin(), values.end(), [](float v) { return std::isnan(v); });
+  };
+  const auto whole = inputs_;
+  inputs_[0].back() = nan;  // of the second image
+  const Found found = run(1);
+  EXPECT_EQ(num_nans(found.scores), options_.capacity);
+  EXPECT_TRUE(std::isnan(found.scores.back()));
+  EXPECT_EQ(num_nans(found.boxes), 0);
+  inputs_ = whole;
+  std::fill(inputs_[1].begin(), inputs_[1].end(), nan);
+  std::fill(inputs_[3].begin(), inputs_[3].end(), nan);
+  EXPECT_GT(num_nans(run(1).boxes), 0);
+}
+
 TEST_P(Detect, Limits) {
   options_.per_level = 5;  // fewer candidates than the threshold leaves
   expect_equals_rule(run(1));

@@ -2,8 +2,10 @@
 
 #include "models/ops/add.h"
 #include "models/ops/conv2d.h"
+#include "models/ops/detection_loss_rows.h"
 #include "models/ops/relu.h"
 #include "tests/models/golden_json.h"
+#include "tests/models/ops/conv_engine_fixture.h"
 #include "tests/models/ops/kernel_fixture.h"
 
 namespace models::testing {
@@ -307,6 +309,99 @@ TEST_P(DetectionLoss, WithoutBoxesOnlyBackgroundIsTrained) {
   EXPECT_EQ(box.output("probe")[0], 0.0f);
   for (float g : focal.gradient("level0")) ASSERT_GT(g, 0.0f);
   for (float g : box.gradient("level0")) ASSERT_EQ(g, 0.0f);
+}
+
+// Inputs of a loss over the scene: levels of 9 x `row` channels, targets below `num_targets`.
+std::vector<KernelInput> row_inputs(const Scene& s, std::int64_t row, int num_targets) {
+  std::vector<KernelInput> inputs;
+  for (const Level& level : s.levels) {
+    Shape shape = level.logits;
+    shape[1] = 9 * row;
+    inputs.push_back(
+        {shape, values("level" + std::to_string(inputs.size()), shape.count(), -3.0f, 3.0f)});
+  }
+  const Shape per_anchor = {s.images, s.grid->total()};
+  std::vector<std::int32_t> match(static_cast<std::size_t>(per_anchor.count()), kBackground);
+  for (std::size_t i = 0; i < match.size(); i += 3) {
+    match[i] = static_cast<std::int32_t>(i) % num_targets;
+  }
+  for (std::size_t i = 1; i < match.size(); i += 7) match[i] = kIgnored;
+  inputs.push_back({per_anchor, {}, match});
+  inputs.push_back({{s.images}, {0.25f, 0.125f}});
+  return inputs;
+}
+
+// `compile` over levels with all channels last against the op on a CPU.
+void expect_rows_are_same(const Graph& graph, const std::vector<KernelInput>& inputs,
+                          const OnGpu::Compile& compile) {
+  Graph rows = graph;
+  const Node& node = graph.nodes().back();
+  rows.add(std::make_shared<OnGpu>(node.op, nullptr, compile), node.inputs);
+  KernelRun expected(DeviceCase{}, graph, inputs, 1);
+  KernelRun got(DeviceCase{}, rows, inputs, kAllChannels);
+  expected.forward();
+  got.forward();
+  EXPECT_NEAR(got.output()[0], expected.output()[0], 1e-6 * expected.output()[0]);
+  using M = GradientMode;
+  std::vector<std::vector<float>> initial;
+  for (int l : {0, 1}) {
+    initial.push_back(values("initial" + std::to_string(l), inputs[l].shape.count()));
+  }
+  for (const auto& [first, second] :
+       {std::pair(M::kOverwrite, M::kAccumulate), std::pair(M::kNone, M::kOverwrite),
+        std::pair(M::kAccumulate, M::kNone)}) {
+    std::vector<M> modes(inputs.size(), M::kNone);
+    modes[0] = first;
+    modes[1] = second;
+    expected.backward({2.0f}, modes, initial);
+    got.backward({2.0f}, modes, initial);
+    for (int l : {0, 1}) {
+      if (modes[l] == M::kNone) continue;
+      EXPECT_EQ(got.gradient(l), expected.gradient(l)) << l;
+    }
+  }
+}
+
+// Fewer classes than a thread takes at once, as many, more; items that reach into the next anchor,
+// the next image, and beyond the last.
+TEST(DetectionLossRows, FocalLossOfAnyNumberOfClasses) {
+  const Scene s;
+  for (int num_classes : {1, 3, 8, 9, 11, 20}) {
+    SCOPED_TRACE(num_classes);
+    const auto inputs = row_inputs(s, num_classes, num_classes);
+    Graph graph;
+    const Value first = graph.input("first", {Type::kF32, inputs[0].shape});
+    const Value second = graph.input("second", {Type::kF32, inputs[1].shape});
+    const Value target = graph.input("target", {Type::kI32, inputs[2].shape});
+    focal_loss(graph, s.grid, {first, second},
+               {target, target, graph.input("scale", {Type::kF32, inputs[3].shape})}, num_classes);
+    expect_rows_are_same(graph, inputs, [&](const KernelContext& context) {
+      EXPECT_TRUE(levels_lie_in_rows(*s.grid, context, num_classes));
+      EXPECT_FALSE(levels_lie_in_rows(*s.grid, context, num_classes + 1));
+      return compile_focal_loss_rows(*s.grid, num_classes, context);
+    });
+  }
+}
+
+TEST(DetectionLossRows, BoxLoss) {
+  const Scene s;
+  auto inputs = row_inputs(s, 4, 3);
+  const Shape boxes = {s.images, s.capacity, 4};
+  inputs.push_back({boxes, s.boxes});
+  for (std::size_t i = 0; i < inputs.back().values.size(); i += 4) {  // no empty boxes
+    inputs.back().values[i + 2] += 1;
+    inputs.back().values[i + 3] += 1;
+  }
+  Graph graph;
+  const Value first = graph.input("first", {Type::kF32, inputs[0].shape});
+  const Value second = graph.input("second", {Type::kF32, inputs[1].shape});
+  const Value match = graph.input("match", {Type::kI32, inputs[2].shape});
+  const Value scale = graph.input("scale", {Type::kF32, inputs[3].shape});
+  box_loss(graph, s.grid, {first, second}, graph.input("boxes", {Type::kF32, boxes}),
+           {match, match, scale});
+  expect_rows_are_same(graph, inputs, [&](const KernelContext& context) {
+    return compile_box_loss_rows(*s.grid, context);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, DetectionLoss, ::testing::ValuesIn(devices()), device_name);

@@ -2,7 +2,10 @@
 // not present: every pass has an engine that is deterministic and adds in fp32.
 #include <gmock/gmock.h>
 
+#include <chrono>
+
 #include "comm/build.h"
+#include "comm/gpu.h"
 #include "models/ops/conv2d.h"
 #include "models/ops/conv_engine.h"
 #include "tests/models/ops/described_gpu.h"
@@ -155,6 +158,34 @@ TEST_F(Cudnn, NamesWhatItCannotDo) {
 
 TEST_F(Cudnn, RefusesADescriptionOfNothing) {
   expect_device_error([] { describe_cudnn("{}"); }, "description of a GPU");
+}
+
+// Engines that compile kernels when they are found take tenths of a second each; no model needs one
+// (HasEveryPassOfEveryLayer, FusesWhatAConvolutionAbsorbs: for a described GPU cuDNN has no other
+// engines than those whose kernels it brings along).
+TEST(CudnnOnAGpu, FindsEnginesWithoutCompilingKernels) {
+  if (!comm::kHasCuda || comm::survey_gpus().gpus.empty()) GTEST_SKIP() << "no GPU";
+  SharedState shared;
+  comm::Stream stream(comm::Device{comm::DeviceKind::kCuda, 0});
+  KernelContext context{stream.view().device(), stream.view()};
+  context.shared = context.engines = &shared;
+  const auto library = open_cudnn(context);
+  library->find(request_of(kLayers[0]));  // cuDNN loads its libraries
+  const auto begin = std::chrono::steady_clock::now();
+  int count = 0;
+  for (const Layer& layer : kLayers) {
+    ConvRequest request = request_of(layer, Type::kBF16);
+    for (ConvPass pass :
+         {ConvPass::kDataGradient, ConvPass::kFilterGradient, ConvPass::kForward}) {
+      request.pass = pass;
+      count += library->find(request) != nullptr;
+    }
+    request.epilogue = request.relu = true;
+    count += library->find(request) != nullptr;
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  EXPECT_EQ(count, 4 * std::ssize(kLayers));
+  EXPECT_LT(seconds.count(), 0.1 * count);
 }
 
 // On a machine without a GPU, and in a build without cuDNN, the error says what to do.

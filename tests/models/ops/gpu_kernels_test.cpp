@@ -224,6 +224,23 @@ TEST(GpuKernels, BatchNorm) {
   }
 }
 
+// With what it absorbs, against oneDNN's batch norm with the same; in vectors and one by one.
+TEST(GpuKernels, BatchNormWithAllItAbsorbs) {
+  for (const BatchNormOp::Fused& fused :
+       {BatchNormOp::Fused{.relu = true}, BatchNormOp::Fused{.residual = true},
+        BatchNormOp::Fused{.residual = true, .relu = true}}) {
+    for (const Shape& s : {Shape{2, 16, 9, 11}, Shape{2, 5, 6, 7}}) {
+      const auto op = std::make_shared<BatchNormOp>(1e-5f, fused);
+      Case c = {op->attributes() + " " + to_string(s),
+                op,
+                [op](const KernelContext& context) { return compile_batch_norm_gpu(*op, context); },
+                {activation("x", s), parameter("gamma", {s[1]}), parameter("beta", {s[1]})}};
+      if (fused.residual) c.inputs.push_back(activation("residual", s));
+      for (int block : {1, kAllChannels}) expect_same(c, reference_library(true), block);
+    }
+  }
+}
+
 // Far from zero the variance is a small difference of large sums.
 TEST(GpuKernels, BatchNormFarFromZero) {
   const auto op = std::make_shared<BatchNormOp>(1e-5f);

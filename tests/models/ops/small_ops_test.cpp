@@ -381,6 +381,69 @@ TEST(BatchNorm, StatisticsAreMeanAndUnbiasedVariance) {
   }
 }
 
+// A batch norm with what it absorbs, or the same as ops of their own; `doubled`: x is the residual.
+Graph norm_block(bool absorbed, bool residual, bool doubled) {
+  Graph graph;
+  const Shape s = {3, 20, 9, 11}, c = {20};
+  const auto statistic = [&](const char* name) {
+    return graph.parameter({name, c, ParameterKind::kStatistic});
+  };
+  // Of relu: parameters themselves would stay plain.
+  const Value x = relu(graph, variable(graph, "x", s));
+  const Value other = relu(graph, variable(graph, "r", s));
+  const Value r = doubled ? x : other;
+  const BatchNormParameters p = {variable(graph, "gamma", c), variable(graph, "beta", c),
+                                 statistic("mean"), statistic("variance")};
+  Value y;
+  if (absorbed) {
+    std::vector<Value> inputs = {x, p.gamma, p.beta};
+    if (residual) inputs.push_back(r);
+    const BatchNormOp::Fused fused{.residual = residual, .relu = true};
+    const auto outputs = graph.add(std::make_shared<BatchNormOp>(1e-5f, fused), inputs);
+    graph.statistic(p.running_mean, outputs[1]);
+    graph.statistic(p.running_variance, outputs[3]);
+    y = outputs[0];
+  } else {
+    y = batch_norm(graph, x, p, 1e-5f);
+    if (residual) y = add(graph, y, r);
+    y = relu(graph, y);
+  }
+  random_projection_loss(graph, doubled || !residual ? add(graph, y, other) : y);
+  return graph;
+}
+
+TEST(BatchNorm, AbsorbedOpsGiveTheSameBits) {
+  for (const auto& [residual, doubled] : {std::pair(false, false), {true, false}, {true, true}}) {
+    Program absorbed(norm_block(true, residual, doubled), true, devices()[0], true,
+                     {"add", "relu"});
+    Program separate(norm_block(false, residual, doubled), true, devices()[0], true,
+                     {"add", "relu"});
+    for (Program* program : {&absorbed, &separate}) {
+      program->set_parameter("x", values("x", 3 * 20 * 99));
+      program->set_parameter("r", values("r", 3 * 20 * 99));
+      program->set_parameter("gamma", values("gamma", 20, 0.5f, 1.5f));
+      program->set_parameter("beta", values("beta", 20));
+      program->run();
+    }
+    for (const char* name : {"x", "r", "gamma", "beta", "mean", "variance"}) {
+      EXPECT_EQ(absorbed.gradient(name), separate.gradient(name)) << name << residual << doubled;
+    }
+  }
+}
+
+TEST(BatchNorm, AbsorbsAResidualOnceAndARelu) {
+  const BatchNormOp plain(1e-5f);
+  const auto sum = plain.absorb(AddOp(), 0);
+  ASSERT_TRUE(sum);
+  EXPECT_FALSE(sum->absorb(AddOp(), 0));
+  const auto activated = sum->absorb(ReluOp(), 0);
+  ASSERT_TRUE(activated);
+  EXPECT_EQ(activated->attributes(), "eps 1e-05 +residual +relu");
+  EXPECT_FALSE(activated->absorb(ReluOp(), 0));
+  EXPECT_FALSE(activated->absorb(AddOp(), 0));
+  EXPECT_FALSE(plain.absorb(plain, 0));
+}
+
 TEST(UpsampleNearest, SourcesArePyTorchsForEveryPyramid) {
   // PyTorch: floor(h * float(in) / out) in float; the sizes of neighbouring levels are in -> 2 in
   // or 2 in - 1.

@@ -7,13 +7,14 @@
 #include <fstream>
 
 #include "tests/goldens/formula.h"
+#include "tests/goldens/path.h"
 #include "tests/trainer/optim/optim_fixture.h"
 
 namespace trainer::testing {
 namespace {
 
 rapidjson::Document read_goldens() {
-  std::ifstream file(RIDGELINE_SOURCE_DIR "/tests/goldens/optimizers.json");
+  std::ifstream file(goldens::path_of("optimizers.json"));
   rapidjson::IStreamWrapper stream(file);
   rapidjson::Document document;
   document.ParseStream(stream);
