@@ -7,6 +7,7 @@
 
 #include "trainer/data/loader.h"
 #include "trainer/feed.h"
+#include "trainer/report/append_file.h"
 #include "trainer/report/pictures.h"
 #include "trainer/tasks/evaluator.h"
 
@@ -70,7 +71,7 @@ void draw_batch(const Config& config, const Dataset& dataset, Batch& batch,
     tiles.push_back({std::move(image), caption});
   }
   const bool map = !batch.label_map.empty();
-  std::filesystem::create_directories(file.parent_path());
+  make_folders(file.parent_path());
   write_png(
       file,
       draw_grid(tiles, {4, "Training batch",

@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "comm/progress.h"
-#include "trainer/data/dataset.h"
+#include "trainer/data/loader.h"
 #include "trainer/eval/metrics.h"
 #include "trainer/network.h"
 #include "trainer/tasks/evaluator.h"
@@ -21,6 +23,7 @@ DataConfig evaluation_data(const Config& config);
 struct Evaluation {
   Metrics metrics;
   std::unique_ptr<Evaluator> evaluator;
+  std::vector<LeftOut> left_out;  // in no number and no file of it
 };
 
 struct EvaluationContext {
@@ -32,10 +35,25 @@ struct EvaluationContext {
   int loader_threads = 1;
   std::int64_t parameter_version = 0;
   std::filesystem::path label_maps = {};  // predicted ones are written here; empty: not at all
+  std::function<bool()> stop = {};  // whether this rank is asked to; asked between two batches
 };
 
+// Told what the network puts out for image n of a batch.
+using Visit = std::function<void(const HostOutputs& outputs, const Batch& batch, int n)>;
+
+// Brings every image of the data set through the network once, spread over the ranks, each of which
+// visits its own. Returns what data.on_error: skip left out on any rank, in order of the samples;
+// neither that nor data.skip_limit depends on the number of ranks. Collective. Errors, on all ranks
+// as soon as one has it: what reading an image or `visit` throws; kStopped when `stop` was true;
+// kDiverged for outputs that are not finite. At the end: 65, 66 beyond data.skip_limit.
+std::vector<LeftOut> infer(const EvaluationContext& context, const Fields& fields,
+                           const Visit& visit);
+
+// "2 of 9 images cannot be read and are left out: 'a.jpg', 'b.jpg'"
+std::string left_out_text(const std::vector<LeftOut>& left_out, const Dataset& dataset);
+
 // Evaluates a split spread over the ranks, every image once, the same numbers on any rank count.
-// Collective. Errors: what reading an image throws, kIo, on all ranks.
+// Collective. Errors: as infer; kIo.
 Evaluation evaluate(const EvaluationContext& context);
 
 // metrics.json and the task's own files into `folder`, the picture of predictions to `picture`.

@@ -6,27 +6,11 @@
 
 #include "comm/communicator_local.h"
 #include "tests/trainer/commands/command_fixture.h"
-#include "trainer/data/sample_reader.h"
+#include "tests/trainer/damaged_dataset.h"
 #include "trainer/training_run.h"
 
 namespace trainer {
 namespace {
-
-// Samples 1 and 4 of six cannot be read: one for each of two ranks when they are not shuffled.
-class Damaged final : public Dataset {
- public:
-  explicit Damaged(std::unique_ptr<Dataset> whole) : Dataset(*whole), whole_(std::move(whole)) {}
-  std::int64_t size() const override { return whole_->size(); }
-  const Sample& sample(std::int64_t index) const override { return whole_->sample(index); }
-  ShrunkImage image(std::int64_t index, const NeededSize& needed) const override {
-    if (index == 1 || index == 4) throw SampleError(AnomalyKind::kUndecodable, "damaged");
-    return whole_->image(index, needed);
-  }
-  CocoAnnotations ground_truth() const override { return whole_->ground_truth(); }
-
- private:
-  std::unique_ptr<Dataset> whole_;
-};
 
 // How a run of one epoch on two ranks ends: on how many with 65.
 int num_refused(const ScratchFolder& folder, int skip_limit) {
@@ -38,7 +22,7 @@ int num_refused(const ScratchFolder& folder, int skip_limit) {
     options.out = folder / ("run-" + std::to_string(skip_limit));
     options.trial = true;
     options.open = [](const DataConfig& config, const OpenOptions& open) {
-      return std::make_unique<Damaged>(open_dataset(config, open));
+      return std::make_unique<testing::UnreadableDataset>(open_dataset(config, open));
     };
     const LoadedConfig config = parse_config(
         "model: {name: retinanet, backbone: resnet18}\n"

@@ -8,6 +8,7 @@
 #include "comm/threads.h"
 #include "trainer/agree.h"
 #include "trainer/checkpoint/weights.h"
+#include "trainer/commands/overwrite.h"
 #include "trainer/commands/score.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/device.h"
@@ -15,6 +16,7 @@
 #include "trainer/feed.h"
 #include "trainer/report/append_file.h"
 #include "trainer/tasks/label_maps.h"
+#include "trainer/trained_with.h"
 #include "trainer/weights.h"
 
 namespace trainer {
@@ -24,6 +26,24 @@ struct EvalOptions {
   ConfigArguments config;
   std::string checkpoint, split = "val", out;
 };
+
+// Label maps of an earlier evaluation, perhaps of other images, are not among this one's.
+void clear_output(const std::filesystem::path& out, const std::filesystem::path& label_maps,
+                  const Dataset& dataset) {
+  std::vector<std::string> inputs = {dataset.source()};
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    inputs.push_back(dataset.sample(i).file);
+    inputs.push_back(dataset.sample(i).label_file);
+  }
+  std::vector<std::filesystem::path> old;
+  if (!label_maps.empty()) old = png_files(label_maps);
+  auto outputs = old;
+  for (const char* name : {"metrics.json", "detections.json", "predictions.png"})
+    outputs.push_back(out / name);
+  refuse_to_overwrite(inputs, outputs);
+  std::error_code none;
+  for (const auto& file : old) std::filesystem::remove(file, none);
+}
 
 void run_eval(const EvalOptions& options, const CommandContext& context) {
   const Config config = load_agreed_config(options.config, context.communicator).config;
@@ -48,23 +68,26 @@ void run_eval(const EvalOptions& options, const CommandContext& context) {
   };
   const Weights weights = open_weights(options.checkpoint, config.eval.weights == EvalWeights::kEma,
                                        context.communicator, notify);
-  agree(context.communicator,
-        [&] { load_weights(network->storage(), weights.tensors, {.source = weights.source}); });
+  agree(context.communicator, [&] {
+    load_weights(network->storage(), weights.tensors, {.source = weights.source});
+    if (!weights.meta) return;
+    const int num_classes = num_classes_for(config, *dataset);
+    require_same_labels(*weights.meta, config, class_names_by_label(*dataset, num_classes), notify);
+  });
   const std::filesystem::path out =
       options.out.empty() ? std::filesystem::path("runs") / config.name / ("eval-" + options.split)
                           : std::filesystem::path(options.out);
-  std::filesystem::path label_maps;
-  if (network->model().task() == models::Task::kSegmentation) {
-    label_maps = out / kLabelMapFolder;
-    // Those of an earlier evaluation, perhaps of other images, are not among this one's.
-    agree(context.communicator, [&] {
-      std::error_code none;
-      if (context.is_root()) std::filesystem::remove_all(label_maps, none);
-    });
-    agree(context.communicator, [&] { make_folders(label_maps); });
-  }
+  const bool maps = network->model().task() == models::Task::kSegmentation;
+  const std::filesystem::path label_maps = maps ? out / kLabelMapFolder : std::filesystem::path();
+  agree(context.communicator, [&] {
+    if (context.is_root()) clear_output(out, label_maps, *dataset);
+  });
+  agree(context.communicator, [&] {
+    if (maps) make_folders(label_maps);
+  });
   const Evaluation evaluation = evaluate(
       {config, *network, *dataset, context.communicator, context.progress, threads, 0, label_maps});
+  if (!evaluation.left_out.empty()) notify(left_out_text(evaluation.left_out, *dataset));
   agree(context.communicator, [&] {
     if (!context.is_root()) return;
     write_evaluation(evaluation, out, out / "predictions.png");

@@ -9,10 +9,12 @@
 #include <string>
 #include <string_view>
 
+#include "trainer/report/run_log.h"
+
 namespace trainer {
 
 // The one JSON object that a command prints with --json. Numbers that are not finite, and optional
-// ones without a value, become null.
+// ones without a value, become null. Texts are UTF-8: bytes that are not become "\xff".
 class JsonWriter {
  public:
   JsonWriter() : writer_(buffer_) {
@@ -43,7 +45,8 @@ class JsonWriter {
 
   void text(std::string_view name, std::string_view value) {
     key(name);
-    writer_.String(value.data(), static_cast<unsigned>(value.size()));
+    const std::string printable = escape_control(value);
+    writer_.String(printable.data(), static_cast<unsigned>(printable.size()));
   }
   void integer(std::string_view name, std::int64_t number) {
     key(name);

@@ -15,16 +15,16 @@
 #include "trainer/commands/data_facts.h"
 #include "trainer/commands/image_list.h"
 #include "trainer/commands/json_writer.h"
+#include "trainer/commands/overwrite.h"
 #include "trainer/commands/verbs.h"
 #include "trainer/config/read.h"
-#include "trainer/data/loader.h"
 #include "trainer/device.h"
 #include "trainer/evaluation.h"
-#include "trainer/inference.h"
 #include "trainer/network.h"
 #include "trainer/report/append_file.h"
 #include "trainer/report/pictures.h"
 #include "trainer/tasks/label_maps.h"
+#include "trainer/trained_with.h"
 #include "trainer/weights.h"
 
 namespace trainer {
@@ -63,8 +63,6 @@ class Predictor {
   std::vector<Prediction> run() {
     agree(communicator_, [&] { open(); });
     load();
-    std::vector<Answer> mine;
-    agree(communicator_, [&] { mine = predict(); });
     std::vector<Prediction> predictions(options_.images.size());
     for (std::size_t i = 0; i < predictions.size(); ++i) {
       Prediction& p = predictions[i];
@@ -72,7 +70,13 @@ class Predictor {
       p.picture = names_[i] + ".png";
       if (task() == models::Task::kSegmentation) p.label_map = label_map_file(i);
     }
-    for (const Answer& answer : gather_answers(mine, communicator_)) {
+    for (const LeftOut& one : predict()) {
+      Prediction& p = predictions[static_cast<std::size_t>(one.sample)];
+      p.left_out = one.message;
+      p.picture.clear();
+      p.label_map.clear();
+    }
+    for (const Answer& answer : gather_answers(mine_, communicator_)) {
       Prediction& p = predictions[static_cast<std::size_t>(answer.sample)];
       if (answer.label >= 0) {
         p.answers.push_back(answer);
@@ -95,6 +99,7 @@ class Predictor {
   void open() {
     images_ = std::make_unique<ImageList>(options_.images, num_channels(config_.data.format));
     names_ = unique_stems(options_.images);
+    refuse_to_overwrite(options_.images, outputs());
     facts_ = data_facts(config_, config_.data.splits.contains("val") ? "val" : "train");
     network_ = std::make_unique<Network>(config_, facts_.num_classes, images_->channels(), stream_,
                                          NetworkOptions{communicator_.size(), false});
@@ -108,8 +113,30 @@ class Predictor {
     };
     const Weights weights = open_weights(
         options_.checkpoint, config_.eval.weights == EvalWeights::kEma, communicator_, notify);
-    agree(communicator_,
-          [&] { load_weights(network_->storage(), weights.tensors, {.source = weights.source}); });
+    agree(communicator_, [&] {
+      load_weights(network_->storage(), weights.tensors, {.source = weights.source});
+      if (weights.meta) name_classes(*weights.meta, notify);
+    });
+  }
+
+  // Where no annotations name the classes, the training data did.
+  void name_classes(const CheckpointMeta& meta, const Notify& notify) {
+    require_same_labels(meta, config_, facts_.absent.empty() ? facts_.class_names : ClassNames{},
+                        notify);
+    if (facts_.absent.empty()) return;
+    const ClassNames trained = noted_classes(meta);
+    for (std::size_t k = 0; k < std::min(trained.size(), facts_.class_names.size()); ++k) {
+      if (!trained[k].empty()) facts_.class_names[k] = trained[k];
+    }
+  }
+
+  std::vector<std::filesystem::path> outputs() const {
+    std::vector<std::filesystem::path> files = {options_.out / "predictions.json"};
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      files.push_back(options_.out / (names_[i] + ".png"));
+      files.push_back(options_.out / label_map_file(i));
+    }
+    return files;
   }
 
   // Relative to the output folder.
@@ -117,37 +144,24 @@ class Predictor {
     return std::string(kLabelMapFolder) + "/" + names_[image] + ".png";
   }
 
-  // Of this rank's share of the images. Each image's answers begin with one of label -1, whose box
-  // is the whole image: it says that the image was read, and its size.
-  std::vector<Answer> predict() {
-    LoaderOptions options;
-    options.fields.label = task() == models::Task::kClassification;  // seen as in evaluation
-    options.micro_batch = config_.train.micro_batch;
-    options.rank = communicator_.rank();
-    options.num_ranks = communicator_.size();
-    options.threads = threads_;
-    options.device = stream_.view().device();
-    const DataConfig data = evaluation_data(config_);
-    const auto loader = Loader::evaluate(*images_, data, options);
-    Inference inference(*network_, *loader);
-    std::vector<Answer> all;
-    for (std::int64_t count = 0; Batch* batch = inference.next(); ++count) {
-      progress_.publish(comm::Phase::kEval, count);
-      const HostOutputs& outputs = inference.run(*batch, 0);
-      for (int n = 0; n < batch->valid; ++n) {
-        const std::int64_t sample = batch->sample_id[static_cast<std::size_t>(n)];
-        if (sample < 0) continue;  // left out by data.on_error: skip
-        const Geometry& g = batch->geometry[static_cast<std::size_t>(n)];
-        all.push_back(
-            {sample,
-             -1,
-             0,
-             {0, 0, static_cast<double>(g.original_w), static_cast<double>(g.original_h)}});
-        const std::vector<Answer> answers = answers_for(outputs, *batch, n, sample);
-        all.insert(all.end(), answers.begin(), answers.end());
-      }
-    }
-    return all;
+  // This rank's share of the images into mine_. Returns what could not be read. Collective.
+  std::vector<LeftOut> predict() {
+    const Fields seen_as_in_evaluation{.label = task() == models::Task::kClassification};
+    return infer({config_, *network_, *images_, communicator_, progress_, threads_},
+                 seen_as_in_evaluation,
+                 [this](const auto& outputs, const auto& batch, int n) { add(outputs, batch, n); });
+  }
+
+  // The image's answers, behind one of label -1 whose box is the whole image.
+  void add(const HostOutputs& outputs, const Batch& batch, int n) {
+    const std::int64_t sample = batch.sample_id[static_cast<std::size_t>(n)];
+    const Geometry& g = batch.geometry[static_cast<std::size_t>(n)];
+    mine_.push_back({sample,
+                     -1,
+                     0,
+                     {0, 0, static_cast<double>(g.original_w), static_cast<double>(g.original_h)}});
+    const std::vector<Answer> answers = answers_for(outputs, batch, n, sample);
+    mine_.insert(mine_.end(), answers.begin(), answers.end());
   }
 
   // Also writes the image's pictures.
@@ -187,6 +201,7 @@ class Predictor {
   std::vector<std::string> names_;  // of the pictures, without extension
   DataFacts facts_;
   std::unique_ptr<Network> network_;
+  std::vector<Answer> mine_;
 };
 
 struct Options {
@@ -208,7 +223,11 @@ void run_verb(const Options& options, const CommandContext& context) {
   const auto predictions = run_predict(config, predict, context.communicator, context.progress);
   if (!context.is_root()) return;
   for (const Prediction& p : predictions) {
-    std::printf("%s: %zu answers\n", p.file.c_str(), p.answers.size());
+    if (p.left_out.empty()) {
+      std::printf("%s: %zu answers\n", p.file.c_str(), p.answers.size());
+    } else {
+      std::printf("left out: %s\n", p.left_out.c_str());
+    }
   }
   std::printf("written to %s; pictures show detections with scores from %.1f on\n",
               options.out.c_str(), static_cast<double>(kShownScore));
@@ -239,9 +258,13 @@ std::string predictions_json(models::Task task, const std::vector<Prediction>& p
   for (const Prediction& p : predictions) {
     json.begin_object();
     json.text("file", p.file);
-    json.integer("width", p.width);
-    json.integer("height", p.height);
-    json.text("picture", p.picture);
+    if (p.left_out.empty()) {
+      json.integer("width", p.width);
+      json.integer("height", p.height);
+      json.text("picture", p.picture);
+    } else {
+      json.text("left_out", p.left_out);
+    }
     if (!p.label_map.empty()) json.text("label_map", p.label_map);
     json.begin_array(boxes ? "detections" : "classes");
     for (const Answer& a : p.answers) {

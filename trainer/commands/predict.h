@@ -22,6 +22,7 @@ struct PredictOptions {
 struct Prediction {
   std::string file, picture;
   std::string label_map;        // segmentation: PNG of class indices
+  std::string left_out;         // why it could not be read; empty: it was
   int width = 0, height = 0;    // of the image
   std::vector<Answer> answers;  // best first
 };
@@ -37,6 +38,7 @@ std::vector<Prediction> run_predict(const Config& config, const PredictOptions& 
 //   detection       "detections": [{"label", "class", "score", "box": [x1, y1, x2, y2]}]
 //   segmentation    "label_map": file, "classes": [{"label", "class", "share"}]
 //   classification  "classes": [{"label", "class", "probability"}]
+// An image that data.on_error: skip left out has "left_out": why, and neither size nor files.
 std::string predictions_json(models::Task task, const std::vector<Prediction>& predictions,
                              const std::vector<std::string>& class_names);
 

@@ -18,7 +18,7 @@ constexpr std::array<KindText, kNumAnomalyKinds> kTexts = {{
     {"missing file", "on_error"},
     {"undecodable file", "on_error"},
     {"size mismatch", "on_error"},
-    {"malformed box or mask", "on_error"},
+    {"malformed annotation", "on_error"},
     {"unknown id", "on_error"},
     {"duplicate id", "on_error"},
     {"refused file name", "on_error"},

@@ -20,7 +20,7 @@ enum class AnomalyKind : std::uint8_t {
   kMissingFile,     // exit 66
   kUndecodable,     // exit 65, as all below
   kSizeMismatch,    // the file's size is not the annotated one
-  kMalformedBox,    // not four numbers, NaN, a negative width or height, a broken mask
+  kMalformed,       // not four numbers, NaN, a negative width or height, a broken mask, no id
   kUnknownId,       // a category, class name or image that is not defined
   kDuplicateId,     // an id or name that was defined before
   kRefusedName,     // a file name that is absolute or leaves its folder

@@ -29,10 +29,15 @@ class CocoDataset : public Dataset {
 
  private:
   void read_categories(const FormatInput& input);
+  void drop_duplicate_categories();
   void keep_categories(const std::vector<std::string>& names);
   void read_images(const FormatInput& input);
-  void read_objects();
+  void read_objects(bool masks);
   bool add_image(const CocoImage& image, const std::string& folder, FolderIndex& files);
+  static bool has_mask(const CocoAnnotation& annotation) {
+    return !std::holds_alternative<std::monostate>(annotation.segmentation);
+  }
+  static std::vector<std::uint8_t> mask_of(const CocoAnnotation& annotation, const Sample& sample);
 
   CocoAnnotations file_;
   std::vector<Sample> samples_;
@@ -44,11 +49,14 @@ class CocoDataset : public Dataset {
 CocoDataset::CocoDataset(const FormatInput& input) {
   if (input.split.annotations.empty()) missing_key(input, "annotations", "a JSON file");
   source_ = data_path(input.config, input.split.annotations);
-  file_ = read_coco_annotations(source_, {.segmentations = input.fields.label_map});
+  std::vector<CocoProblem> problems;
+  file_ = read_coco_annotations(source_,
+                                {.segmentations = input.fields.label_map, .problems = &problems});
+  for (const auto& [where, what] : problems) anomalies_.add(AnomalyKind::kMalformed, where, what);
   ignore_ = input.config.ignore;
   read_categories(input);
   read_images(input);
-  read_objects();
+  read_objects(input.fields.label_map);
   Fingerprint fingerprint;
   fingerprint.add_file(source_);
   for (const std::string& name : input.config.only) fingerprint.add(name);
@@ -57,7 +65,8 @@ CocoDataset::CocoDataset(const FormatInput& input) {
 }
 
 void CocoDataset::read_categories(const FormatInput& input) {
-  std::ranges::stable_sort(file_.categories, {}, &CocoCategory::id);
+  drop_duplicate_categories();
+  make_names_unique(file_.categories);
   const bool ids = input.config.label_map == LabelMap::kIds;
   if (ids && !input.config.only.empty())
     comm::fail(comm::ExitCode::kConfig,
@@ -67,11 +76,6 @@ void CocoDataset::read_categories(const FormatInput& input) {
     comm::fail(comm::ExitCode::kConfig,
                "data.label_map cityscapes is for data.format masks; use contiguous or ids");
   for (const CocoCategory& category : file_.categories) {
-    if (!category_ids_.empty() && category_ids_.back() == category.id) {
-      anomalies_.add(AnomalyKind::kDuplicateId, fmt::format("category {}", category.id),
-                     trainer::quoted(category.name));
-      continue;
-    }
     if (ids && (category.id < 1 || category.id > 65534))
       comm::fail(comm::ExitCode::kData,
                  "{}: category id {} can't be a class index; use data.label_map contiguous",
@@ -91,6 +95,20 @@ void CocoDataset::read_categories(const FormatInput& input) {
                "data.classes differs from the categories of {}; remove it, the file names them",
                source_);
   if (!input.config.only.empty()) keep_categories(input.config.only);
+}
+
+// Leaves them in order of their ids.
+void CocoDataset::drop_duplicate_categories() {
+  std::ranges::stable_sort(file_.categories, {}, &CocoCategory::id);
+  std::vector<CocoCategory> kept;
+  for (CocoCategory& category : file_.categories) {
+    if (!kept.empty() && kept.back().id == category.id)
+      anomalies_.add(AnomalyKind::kDuplicateId, fmt::format("category {}", category.id),
+                     trainer::quoted(category.name));
+    else
+      kept.push_back(std::move(category));
+  }
+  file_.categories = std::move(kept);
 }
 
 // Numbers them in the order of `names`; what is not among them is as if nobody had annotated it.
@@ -165,7 +183,7 @@ void CocoDataset::read_images(const FormatInput& input) {
 }
 
 // Keeps the annotations of the samples; drops the others, counting those that are wrong.
-void CocoDataset::read_objects() {
+void CocoDataset::read_objects(bool masks) {
   std::unordered_set<std::int64_t> annotation_ids;
   std::vector<CocoAnnotation> kept;
   for (CocoAnnotation& annotation : file_.annotations) {
@@ -190,7 +208,7 @@ void CocoDataset::read_objects() {
     }
     const auto& [x, y, w, h] = annotation.bbox;
     if (!annotation.has_valid_bbox()) {
-      anomalies_.add(AnomalyKind::kMalformedBox, where,
+      anomalies_.add(AnomalyKind::kMalformed, where,
                      annotation.num_bbox_values == 4
                          ? fmt::format("bbox [{:.6g}, {:.6g}, {:.6g}, {:.6g}]", x, y, w, h)
                          : fmt::format("bbox of {} values",
@@ -204,7 +222,10 @@ void CocoDataset::read_objects() {
     object.area = std::isfinite(annotation.area) ? annotation.area : w * h;
     object.category_id = annotation.category_id;
     object.annotation = static_cast<std::int64_t>(kept.size());
-    add_object(samples_[image->second], object, anomalies_);
+    Sample& sample = samples_[image->second];
+    add_object(sample, object, anomalies_);
+    if (masks && sample.objects.back().trained && !has_mask(annotation))
+      anomalies_.add(AnomalyKind::kMalformed, where, "no segmentation");
     kept.push_back(std::move(annotation));
   }
   file_.annotations = std::move(kept);
@@ -217,8 +238,17 @@ CocoAnnotations CocoDataset::ground_truth() const {
   return result;
 }
 
+std::vector<std::uint8_t> CocoDataset::mask_of(const CocoAnnotation& annotation,
+                                               const Sample& sample) {
+  try {
+    return rle_decode(to_rle(annotation.segmentation, sample.height, sample.width));
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(fmt::format("annotation {}: {}", annotation.id, error.what()));
+  }
+}
+
 // As torchvision's references/segmentation/coco_utils.py: a pixel in two masks is ignored. A
-// crowd's pixels are ignored, too, unless an object owns them.
+// crowd's pixels are ignored, too, unless an object owns them. What has no mask has no pixels.
 LabelImage CocoDataset::decode_label_map(std::int64_t index) const {
   const Sample& sample = this->sample(index);
   LabelImage map = {sample.width, sample.height, {}};
@@ -228,10 +258,9 @@ LabelImage CocoDataset::decode_label_map(std::int64_t index) const {
   for (const bool crowds : {true, false}) {
     std::vector<bool> owned(map.pixels.size(), false);
     for (const Object& object : sample.objects) {
-      if (object.crowd != crowds) continue;
       const auto& annotation = file_.annotations[static_cast<std::size_t>(object.annotation)];
-      const std::vector<std::uint8_t> mask =
-          rle_decode(to_rle(annotation.segmentation, sample.height, sample.width));
+      if (object.crowd != crowds || !has_mask(annotation)) continue;
+      const std::vector<std::uint8_t> mask = mask_of(annotation, sample);
       for (std::size_t i = 0; i < mask.size(); ++i) {
         if (mask[i] == 0) continue;
         map.pixels[i] = crowds || owned[i] ? ignored : static_cast<std::uint16_t>(object.label);

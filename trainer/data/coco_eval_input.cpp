@@ -42,18 +42,29 @@ void check_category(const CocoEvalData& data, std::int64_t id, const std::string
   }
 }
 
-Rle mask_of(const Segmentation& segmentation, const CocoImage& image, const std::string& what) {
+template <typename Draw>
+Rle mask_of(const char* member, const std::string& what, const Draw& draw) {
   try {
-    return to_rle(segmentation, image.height, image.width);
+    return draw();
   } catch (const std::invalid_argument& error) {
-    fail(ExitCode::kData, "{}: segmentation: {}; correct the file", what, error.what());
+    fail(ExitCode::kData, "{}: {}: {}; correct the file", what, member, error.what());
   }
+}
+
+Rle mask_of(const Segmentation& segmentation, const CocoImage& image, const std::string& what) {
+  return mask_of("segmentation", what,
+                 [&] { return to_rle(segmentation, image.height, image.width); });
+}
+
+Rle mask_of(const std::array<double, 4>& box, const CocoImage& image, const std::string& what) {
+  return mask_of("bbox", what, [&] { return rle_from_box(box, image.height, image.width); });
 }
 
 void add_categories(const CocoAnnotations& annotations, CocoEvalData& data) {
   std::vector<CocoCategory> categories = annotations.categories;
   std::stable_sort(categories.begin(), categories.end(),
                    [](const CocoCategory& a, const CocoCategory& b) { return a.id < b.id; });
+  make_names_unique(categories);
   for (const CocoCategory& category : categories) {
     if (!data.category_ids.empty() && data.category_ids.back() == category.id) {
       fail(ExitCode::kData, "category id {} occurs twice in the annotations; correct the file",
@@ -98,7 +109,7 @@ EvalDetection to_detection(const CocoDetection& detection, const CocoImage& imag
            image.id);
     }
     result.mask = has_mask ? mask_of(detection.segmentation, image, what)
-                           : rle_from_box(detection.bbox, image.height, image.width);
+                           : mask_of(detection.bbox, image, what);
   }
   if (!detection.has_bbox) result.box = rle_box(result.mask);
   result.area = detection.has_bbox ? result.box[2] * result.box[3]

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <stdexcept>
 #include <utility>
 
@@ -59,10 +60,19 @@ Rle to_rle(const Segmentation& segmentation, std::int64_t height, std::int64_t w
   return std::visit(ToRle{height, width}, segmentation);
 }
 
+void make_names_unique(std::vector<CocoCategory>& categories) {
+  std::map<std::string, int> counts;
+  for (const CocoCategory& category : categories) ++counts[category.name];
+  for (CocoCategory& category : categories)
+    if (!category.name.empty() && counts[category.name] > 1)
+      category.name += fmt::format(" ({})", category.id);
+}
+
 CocoAnnotations read_coco_annotations(const std::filesystem::path& path,
                                       const CocoReadOptions& options) {
   CocoAnnotations coco;
-  const CocoSource source{path, CocoFileKind::kAnnotations, options.segmentations};
+  const CocoSource source{path, CocoFileKind::kAnnotations, options.segmentations,
+                          options.problems};
   const auto lists = parse_coco_file(source, [&](CocoList list, std::size_t, CocoEntry&& entry) {
     switch (list) {
       case CocoList::kImages:

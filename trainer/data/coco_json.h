@@ -62,6 +62,9 @@ struct CocoCategory {
   std::string name;
 };
 
+// A name that several categories share gets their ids: "b (3)", "b (7)"; no name stays none.
+void make_names_unique(std::vector<CocoCategory>& categories);
+
 // In file order; ids may repeat or point nowhere (the caller judges that).
 struct CocoAnnotations {
   std::vector<CocoImage> images;
@@ -69,8 +72,15 @@ struct CocoAnnotations {
   std::vector<CocoCategory> categories;
 };
 
+// What is wrong with an entry: "annotation 7", "\"id\" is missing".
+struct CocoProblem {
+  std::string where, what;
+};
+
 struct CocoReadOptions {
   bool segmentations = true;  // false: masks are skipped unread (they are most of a file)
+  // Takes malformed annotations, which are then left out; null: they are errors.
+  std::vector<CocoProblem>* problems = nullptr;
 };
 
 // Streams a COCO "instances" file. An id may be a whole number or its decimal string.

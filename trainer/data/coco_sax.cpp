@@ -323,7 +323,7 @@ void CocoHandler::set_id(std::optional<std::int64_t>& id, const JsonScalar& valu
 void CocoHandler::set_size(std::int64_t& side, const JsonScalar& value) {
   constexpr std::int64_t kLargest = std::numeric_limits<std::int32_t>::max();
   const auto integer = as_integer(value);
-  if (!integer || *integer < 1 || *integer > kLargest) {
+  if (!integer || *integer < 0 || *integer > kLargest) {
     wrong_member(value, "a whole number of pixels");
   }
   side = integer.value_or(0);
@@ -363,8 +363,14 @@ void CocoHandler::finish_entry() {
     if (is_annotation && !entry_.image_id) problem("\"image_id\" is missing");
     if (is_annotation && !entry_.category_id) problem("\"category_id\" is missing");
   }
-  if (!problem_.empty()) fail_entry(source_, list_, number_, entry_.id, problem_);
-  sink_(list_, number_, std::move(entry_));
+  if (problem_.empty()) {
+    sink_(list_, number_, std::move(entry_));
+  } else if (source_.problems && list_ == CocoList::kAnnotations) {
+    source_.problems->push_back({entry_name(source_.kind, list_, number_, entry_.id), problem_});
+    problem_.clear();
+  } else {
+    fail_entry(source_, list_, number_, entry_.id, problem_);
+  }
   ++number_;
 }
 
@@ -398,16 +404,19 @@ File open_file(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string entry_name(CocoFileKind kind, CocoList list, std::size_t number,
+                       const std::optional<std::int64_t>& id) {
+  const std::string_view name = kind == CocoFileKind::kResults   ? "detection"
+                                : list == CocoList::kImages      ? "image"
+                                : list == CocoList::kAnnotations ? "annotation"
+                                                                 : "category";
+  return id ? fmt::format("{} {}", name, *id) : fmt::format("{} number {} (from 0)", name, number);
+}
+
 void fail_entry(const CocoSource& source, CocoList list, std::size_t number,
                 const std::optional<std::int64_t>& id, const std::string& problem) {
-  std::string_view kind = source.kind == CocoFileKind::kResults ? "detection"
-                          : list == CocoList::kImages           ? "image"
-                          : list == CocoList::kAnnotations      ? "annotation"
-                                                                : "category";
-  const std::string which =
-      id ? fmt::format("{} {}", kind, *id) : fmt::format("{} number {} (from 0)", kind, number);
   fail(ExitCode::kData, "{}: {}: {}; correct the file", trainer::quoted(source.path.string()),
-       which, problem);
+       entry_name(source.kind, list, number, id), problem);
 }
 
 std::set<CocoList> parse_coco_file(const CocoSource& source, const CocoSink& sink) {

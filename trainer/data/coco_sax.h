@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "trainer/data/coco_json.h"
 
@@ -37,6 +38,7 @@ struct CocoSource {
   std::filesystem::path path;
   CocoFileKind kind = CocoFileKind::kAnnotations;
   bool segmentations = true;
+  std::vector<CocoProblem>* problems = nullptr;  // of annotations, in place of an error
 };
 
 // `number` counts the entries of a list from 0.
@@ -46,6 +48,9 @@ using CocoSink = std::function<void(CocoList list, std::size_t number, CocoEntry
 // may be a bare list (of kAnnotations). Errors: as read_coco_annotations.
 std::set<CocoList> parse_coco_file(const CocoSource& source, const CocoSink& sink);
 
+// "annotation 7", or "annotation number 3 (from 0)" for one without an id.
+std::string entry_name(CocoFileKind kind, CocoList list, std::size_t number,
+                       const std::optional<std::int64_t>& id);
 // Exit 65: `FILE: annotation 7: PROBLEM; correct the file`.
 [[noreturn]] void fail_entry(const CocoSource& source, CocoList list, std::size_t number,
                              const std::optional<std::int64_t>& id, const std::string& problem);

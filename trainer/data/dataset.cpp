@@ -22,7 +22,7 @@ auto as_sample_error(const Sample& sample, const Function& function) {
       throw SampleError(AnomalyKind::kUndecodable, error.what());
     throw;
   } catch (const std::invalid_argument& error) {
-    throw SampleError(AnomalyKind::kMalformedBox,
+    throw SampleError(AnomalyKind::kMalformed,
                       fmt::format("{}: {}", trainer::quoted(sample.name), error.what()));
   }
 }
@@ -163,8 +163,10 @@ void missing_key(const FormatInput& input, const char* key, const char* what) {
 std::unique_ptr<Dataset> open_dataset(const DataConfig& config, const OpenOptions& options) {
   check_fields(config.format, options.fields);
   const auto it = config.splits.find(options.split);
-  if (it == config.splits.end() && config.format != DataFormat::kShapes &&
-      config.format != DataFormat::kMnist)
+  const bool built_in =  // these splits need not be given
+      (config.format == DataFormat::kShapes || config.format == DataFormat::kMnist) &&
+      (options.split == "train" || options.split == "val" || options.split == "test");
+  if (it == config.splits.end() && !built_in)
     comm::fail(comm::ExitCode::kConfig, "data.{} is missing: there is no such split",
                options.split);
   const SplitConfig split = it == config.splits.end() ? SplitConfig() : it->second;

@@ -6,8 +6,10 @@
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 
 namespace trainer {
 namespace {
@@ -129,8 +131,20 @@ void Fingerprint::add(std::int64_t value) {
 }
 
 void Fingerprint::add_file(const std::string& path) {
-  const std::vector<std::uint8_t> bytes = read_file_bytes(path);
-  add(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+  std::FILE* const file = std::fopen(path.c_str(), "rb");
+  if (!file)
+    comm::fail(comm::ExitCode::kInputMissing, "{}: can't be opened: {}", trainer::quoted(path),
+               std::strerror(errno));
+  const std::unique_ptr<std::FILE, decltype([](std::FILE* f) { std::fclose(f); })> closed(file);
+  std::error_code unknown;  // a pipe's
+  add(static_cast<std::int64_t>(fs::file_size(path, unknown)));
+  std::vector<char> chunk(kChunkBytes);
+  while (const std::size_t size = std::fread(chunk.data(), 1, kChunkBytes, file))
+    XXH3_64bits_update(static_cast<XXH3_state_t*>(state_), chunk.data(), size);
+  if (std::ferror(file))
+    comm::fail(comm::ExitCode::kIo, "{}: can't be read: {}", trainer::quoted(path),
+               std::strerror(errno));
 }
 
 void Fingerprint::add(const Sample& sample) {

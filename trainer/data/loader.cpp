@@ -42,13 +42,16 @@ struct Loader::Slot {
   std::int64_t sequence = -1;  // number of this rank's micro-batch
   int num_open = 0;            // images not yet read
   std::vector<std::exception_ptr> errors;
-  struct Skip {
-    std::int64_t sample;
-    AnomalyKind kind;
-    std::string message;
-  };
-  std::vector<std::vector<Skip>> skips;  // an image
+  std::vector<std::vector<LeftOut>> skips;  // an image
 };
+
+void enforce_skip_limit(const Dataset& dataset, const DataConfig& config,
+                        std::span<const LeftOut> left_out) {
+  AnomalyReport all = dataset.anomalies();
+  for (const LeftOut& one : left_out)
+    all.add(one.kind, trainer::quoted(dataset.sample(one.sample).name), one.message);
+  all.enforce(true, config.skip_limit, dataset.source());
+}
 
 std::unique_ptr<Loader> Loader::train(const Dataset& dataset, const DataConfig& config,
                                       const LoaderOptions& options) {
@@ -236,26 +239,18 @@ std::int64_t Loader::replacement(std::int64_t sample) const {
 }
 
 void Loader::count_skipped(const Slot& slot) {
-  const std::size_t before = skipped_ids_.size();
+  const std::size_t before = left_out_.size();
   for (const auto& skips : slot.skips)
-    for (const Slot::Skip& skip : skips)
-      if (skipped_ids_.insert(skip.sample).second)
-        skipped_.add(skip.kind, trainer::quoted(dataset_.sample(skip.sample).name), skip.message);
-  if (skipped_ids_.size() > before) enforce_limit();
+    for (const LeftOut& skip : skips)
+      if (skipped_ids_.insert(skip.sample).second) left_out_.push_back(skip);
+  if (sampler_ && left_out_.size() > before) enforce_skip_limit(dataset_, config_, left_out_);
 }
 
 void Loader::count_elsewhere(std::span<const std::int64_t> samples) {
   for (const std::int64_t sample : samples)
     if (skipped_ids_.insert(sample).second)
-      skipped_.add(AnomalyKind::kUndecodable, trainer::quoted(dataset_.sample(sample).name),
-                   "left out by another rank");
-  enforce_limit();
-}
-
-void Loader::enforce_limit() const {
-  AnomalyReport all = dataset_.anomalies();
-  all.merge(skipped_);
-  all.enforce(true, config_.skip_limit, dataset_.source());
+      left_out_.push_back({sample, AnomalyKind::kUndecodable, "left out by another rank"});
+  enforce_skip_limit(dataset_, config_, left_out_);
 }
 
 Batch* Loader::next() {

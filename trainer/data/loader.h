@@ -4,6 +4,8 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -13,6 +15,18 @@
 #include "trainer/data/sampler.h"
 
 namespace trainer {
+
+// A sample that on_error: skip leaves out, and why.
+struct LeftOut {
+  std::int64_t sample = 0;
+  AnomalyKind kind = AnomalyKind::kUndecodable;
+  std::string message;
+};
+
+// Counts them beside what is wrong with the annotations of their data set. Errors: as
+// AnomalyReport::enforce with data.on_error: skip.
+void enforce_skip_limit(const Dataset& dataset, const DataConfig& config,
+                        std::span<const LeftOut> left_out);
 
 struct LoaderOptions {
   Fields fields;
@@ -33,7 +47,7 @@ struct LoaderOptions {
 //
 // on_error: skip. Where a sample can't be read, training takes the next one (by id, cyclic, of the
 // same bucket) that can, so every rank and every restart agrees; an evaluation leaves it out. Every
-// rank counts what it met itself.
+// rank counts what it met itself; in evaluations the caller enforces skip_limit, over all ranks.
 class Loader {
  public:
   // Training: for each step from first_step on, this rank's micro-batches; endless.
@@ -51,8 +65,8 @@ class Loader {
 
   // The next micro-batch, valid until the held()-th call from here; nullptr at the end of an
   // evaluation.
-  // Errors: what reading a sample threw (65, 66), or 65 beyond skip_limit, at the same micro-batch
-  // whatever the number of threads. The loader is then finished.
+  // Errors: what reading a sample threw (65, 66), or in training 65 beyond skip_limit, at the
+  // same micro-batch whatever the number of threads. The loader is then finished.
   Batch* next();
   // Batches that the caller has at a time: on a GPU the copy of one may be under way while the next
   // one is asked for.
@@ -65,8 +79,8 @@ class Loader {
   // run. Errors: 65 beyond it.
   void count_elsewhere(std::span<const std::int64_t> samples);
 
-  // Samples left out of the micro-batches handed out so far; each is counted once.
-  const AnomalyReport& skipped() const { return skipped_; }
+  // Samples left out of the micro-batches handed out so far, each once.
+  const std::vector<LeftOut>& left_out() const { return left_out_; }
   const std::set<std::int64_t>& skipped_ids() const { return skipped_ids_; }
 
   // Of a step (training), or in all (evaluation).
@@ -90,7 +104,6 @@ class Loader {
   void read_or_replace(Slot& slot, int n);
   std::int64_t replacement(std::int64_t sample) const;
   void count_skipped(const Slot& slot);
-  void enforce_limit() const;
 
   const Dataset& dataset_;
   const DataConfig& config_;
@@ -102,7 +115,7 @@ class Loader {
   MicroBatchRange range_;                    // of this rank
   std::size_t packed_bytes_ = 0;
 
-  std::mutex mutex_;  // guards all below but skipped_
+  std::mutex mutex_;  // guards all below but left_out_ and skipped_ids_
   std::condition_variable work_ready_, slot_ready_;
   std::vector<std::unique_ptr<Slot>> slots_;  // ring: slot i holds micro-batches i, i + size, ...
   Cursor cursor_;
@@ -114,7 +127,7 @@ class Loader {
   bool exhausted_ = false, stopping_ = false;
   std::vector<std::thread> threads_;
 
-  AnomalyReport skipped_;
+  std::vector<LeftOut> left_out_;
   std::set<std::int64_t> skipped_ids_;
 };
 

@@ -43,10 +43,12 @@ LabelImage SubsetDataset::decode_label_map(std::int64_t index) const {
   return whole_->label_map(original(index));
 }
 
-CocoAnnotations SubsetDataset::ground_truth() const {
+CocoAnnotations SubsetDataset::ground_truth() const { return ground_truth_of(*whole_, samples_); }
+
+CocoAnnotations ground_truth_of(const Dataset& dataset, std::span<const std::int64_t> samples) {
   std::set<std::int64_t> ids;
-  for (const std::int64_t index : samples_) ids.insert(whole_->sample(index).image_id);
-  CocoAnnotations result = whole_->ground_truth();
+  for (const std::int64_t sample : samples) ids.insert(dataset.sample(sample).image_id);
+  CocoAnnotations result = dataset.ground_truth();
   std::erase_if(result.images, [&](const CocoImage& image) { return !ids.contains(image.id); });
   std::erase_if(result.annotations, [&](const CocoAnnotation& annotation) {
     return !ids.contains(annotation.image_id);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "trainer/data/dataset.h"
@@ -31,6 +32,9 @@ class SubsetDataset final : public Dataset {
   std::shared_ptr<const Dataset> whole_;
   std::vector<std::int64_t> samples_;
 };
+
+// What the evaluator compares with when it has seen these samples alone.
+CocoAnnotations ground_truth_of(const Dataset& dataset, std::span<const std::int64_t> samples);
 
 // At most `count` indices, spread evenly over 0 .. size - 1.
 std::vector<std::int64_t> spread_indices(std::int64_t size, std::int64_t count);

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <pugixml.hpp>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include "trainer/data/dataset_files.h"
@@ -15,6 +17,17 @@ constexpr std::array<const char*, 20> kVocClasses = {
     "aeroplane", "bicycle",     "bird",  "boat",        "bottle", "bus",      "car",
     "cat",       "chair",       "cow",   "diningtable", "dog",    "horse",    "motorbike",
     "person",    "pottedplant", "sheep", "sofa",        "train",  "tvmonitor"};
+
+// NaN unless `text` is a number and nothing else.
+double number_of(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  text.remove_prefix(std::min(text.find_first_not_of(kBlanks), text.size()));
+  text = text.substr(0, text.find_last_not_of(kBlanks) + 1);
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole ? value : CocoAnnotation::kNan;
+}
 
 // Pascal VOC: one XML file an image below `annotations`, stems in `list`, label images (palette
 // PNG) below `labels`. Corners are 1-based pixels, both inside the box, as in the VOC devkit and
@@ -149,10 +162,10 @@ void VocDataset::add_annotation(const std::string& where, const pugi::xml_node& 
   Corners corners;
   constexpr std::array<const char*, 4> kNames = {"xmin", "ymin", "xmax", "ymax"};
   for (std::size_t i = 0; i < 4; ++i)
-    corners[i] = box.child(kNames[i]).text().as_double(CocoAnnotation::kNan) - (i < 2 ? 1 : 0);
+    corners[i] = number_of(box.child(kNames[i]).text().get()) - (i < 2 ? 1 : 0);
   const double width = corners[2] - corners[0], height = corners[3] - corners[1];
   if (!(std::isfinite(width) && std::isfinite(height)) || width < 0 || height < 0)
-    return anomalies_.add(AnomalyKind::kMalformedBox, where,
+    return anomalies_.add(AnomalyKind::kMalformed, where,
                           fmt::format("xmin {:.6g}, ymin {:.6g}, xmax {:.6g}, ymax {:.6g}",
                                       corners[0] + 1, corners[1] + 1, corners[2], corners[3]));
   Object object;

@@ -24,6 +24,19 @@ std::vector<Tap> taps(int original, double scale, double offset, int content) {
   return result;
 }
 
+// Rank after rank.
+template <typename T>
+std::vector<T> gather(const std::vector<T>& mine, comm::Communicator& communicator) {
+  std::vector<T> all;
+  for (const std::string& bytes : communicator.all_gather(
+           std::string(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(T)))) {
+    const std::size_t old = all.size();
+    all.resize(old + bytes.size() / sizeof(T));
+    if (!bytes.empty()) std::memcpy(all.data() + old, bytes.data(), bytes.size());
+  }
+  return all;
+}
+
 }  // namespace
 
 std::vector<Answer> read_detections(const HostOutputs& outputs, const Batch& batch, int n) {
@@ -130,17 +143,16 @@ std::vector<CocoDetection> coco_detections(const std::vector<Answer>& answers,
 
 std::vector<Answer> gather_answers(const std::vector<Answer>& mine,
                                    comm::Communicator& communicator) {
-  const auto all = communicator.all_gather(
-      std::string(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(Answer)));
-  std::vector<Answer> answers;
-  for (const std::string& bytes : all) {
-    const std::size_t old = answers.size();
-    answers.resize(old + bytes.size() / sizeof(Answer));
-    if (!bytes.empty()) std::memcpy(answers.data() + old, bytes.data(), bytes.size());
-  }
-  std::stable_sort(answers.begin(), answers.end(),
-                   [](const Answer& a, const Answer& b) { return a.sample < b.sample; });
+  std::vector<Answer> answers = gather(mine, communicator);
+  std::ranges::stable_sort(answers, {}, &Answer::sample);
   return answers;
+}
+
+std::vector<std::int64_t> gather_samples(const std::vector<std::int64_t>& mine,
+                                         comm::Communicator& communicator) {
+  std::vector<std::int64_t> samples = gather(mine, communicator);
+  std::ranges::sort(samples);
+  return samples;
 }
 
 }  // namespace trainer

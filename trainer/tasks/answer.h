@@ -40,8 +40,10 @@ std::vector<Answer> read_classes(const HostOutputs& outputs, const Batch& batch,
 std::vector<CocoDetection> coco_detections(const std::vector<Answer>& answers,
                                            const Dataset& dataset);
 
-// All ranks' answers on every rank, in order of the samples. Collective.
+// All ranks' answers, or samples, on every rank, in order of the samples. Collective.
 std::vector<Answer> gather_answers(const std::vector<Answer>& mine,
                                    comm::Communicator& communicator);
+std::vector<std::int64_t> gather_samples(const std::vector<std::int64_t>& mine,
+                                         comm::Communicator& communicator);
 
 }  // namespace trainer

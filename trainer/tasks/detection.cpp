@@ -1,9 +1,10 @@
 // Detection: COCO's AP and AR of boxes, on VOC data VOC's mAP as well.
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <ranges>
 
 #include "trainer/data/coco_eval_input.h"
+#include "trainer/data/subset.h"
 #include "trainer/eval/coco_eval.h"
 #include "trainer/eval/detection_confusion.h"
 #include "trainer/eval/voc_eval.h"
@@ -20,7 +21,8 @@ constexpr double kConfusionScore = 0.25;  // detections that a person would show
 constexpr int kImages = 8;
 constexpr float kShownScore = 0.4f;  // fainter guesses would hide the picture
 
-MetricGroup score_voc(const std::vector<Answer>& answers, const Dataset& dataset) {
+MetricGroup score_voc(const std::vector<Answer>& answers, const Dataset& dataset,
+                      const std::vector<std::int64_t>& samples) {
   // Corners are inclusive there: pixel i covers [i, i + 1) here.
   std::vector<VocObject> objects;
   std::vector<VocDetection> detections;
@@ -31,7 +33,7 @@ MetricGroup score_voc(const std::vector<Answer>& answers, const Dataset& dataset
     }
     return std::int64_t{-1};
   };
-  for (std::int64_t s = 0; s < dataset.size(); ++s) {
+  for (const std::int64_t s : samples) {
     for (const Object& object : dataset.sample(s).objects) {
       const Corners& b = object.box;
       objects.push_back(
@@ -73,10 +75,12 @@ class DetectionEvaluator final : public Evaluator {
   void add(const HostOutputs& outputs, const Batch& batch, int n) override {
     const std::vector<Answer> answers = read_detections(outputs, batch, n);
     answers_.insert(answers_.end(), answers.begin(), answers.end());
+    samples_.push_back(batch.sample_id[static_cast<std::size_t>(n)]);
   }
 
   void gather(comm::Communicator& communicator) override {
     answers_ = gather_answers(answers_, communicator);
+    samples_ = gather_samples(samples_, communicator);
   }
 
   Metrics metrics() const override {
@@ -84,7 +88,7 @@ class DetectionEvaluator final : public Evaluator {
     Metrics metrics;
     metrics.groups.push_back(
         coco_metrics(evaluate_coco(data.input(), IouType::kBox), "bbox", data.category_names));
-    if (voc_) metrics.groups.push_back(score_voc(answers_, dataset_));
+    if (voc_) metrics.groups.push_back(score_voc(answers_, dataset_, samples_));
     return metrics;
   }
 
@@ -107,7 +111,7 @@ class DetectionEvaluator final : public Evaluator {
 
   Image picture() const override {
     std::vector<Tile> tiles;
-    for (std::int64_t s = 0; s < std::min<std::int64_t>(dataset_.size(), kImages); ++s) {
+    for (const std::int64_t s : samples_ | std::views::take(kImages)) {
       Image image = dataset_.image(s).image;
       std::vector<DrawnBox> boxes;
       for (const Object& object : dataset_.sample(s).objects) {
@@ -132,13 +136,14 @@ class DetectionEvaluator final : public Evaluator {
 
  private:
   CocoEvalData eval_data() const {
-    return coco_eval_data(dataset_.ground_truth(), coco_detections(answers_, dataset_),
+    return coco_eval_data(ground_truth_of(dataset_, samples_), coco_detections(answers_, dataset_),
                           IouType::kBox);
   }
 
   bool voc_;
   const Dataset& dataset_;
   std::vector<Answer> answers_;
+  std::vector<std::int64_t> samples_;  // that were added
 };
 
 }  // namespace

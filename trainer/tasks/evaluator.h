@@ -16,7 +16,7 @@
 namespace trainer {
 
 // What one task makes of the outputs of inference plans: numbers, files and a picture. The same
-// numbers whichever rank added which image.
+// numbers whichever rank added which image; an image that none added is in none of them.
 class Evaluator {
  public:
   virtual ~Evaluator() = default;
@@ -29,7 +29,7 @@ class Evaluator {
   virtual Metrics metrics() const = 0;
   // Results and curves, beside metrics.json. Errors: kIo.
   virtual void write(const std::filesystem::path& folder) const = 0;
-  // Predictions and ground truth of the first images.
+  // Predictions and ground truth of some images.
   virtual Image picture() const = 0;
 };
 

@@ -1,5 +1,8 @@
 #include "trainer/tasks/host_outputs.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace trainer {
 
 HostOutputs::HostOutputs(const models::Executable& plan, comm::StreamView stream)
@@ -30,6 +33,18 @@ models::Tensor HostOutputs::output(const std::string& name) const {
     if (copy.from.data == tensor.data) tensor.data = memory_.bytes().data() + copy.at;
   }
   return tensor;
+}
+
+std::string HostOutputs::non_finite(int n) const {
+  for (const auto& named : plan_.plan().graph->outputs()) {
+    const models::Tensor tensor = output(named.name);
+    if (tensor.type != models::Type::kF32) continue;
+    const std::int64_t size = tensor.shape.count() / tensor.shape[0];
+    const float* first = tensor.f32() + n * size;
+    const auto finite = [](float value) { return std::isfinite(value); };
+    if (!std::all_of(first, first + size, finite)) return named.name;
+  }
+  return "";
 }
 
 }  // namespace trainer

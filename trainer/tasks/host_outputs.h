@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "comm/buffer.h"
@@ -19,6 +20,8 @@ class HostOutputs {
   void fetch() const;
   // REQUIRES: a named output of the plan; fetched after its last run.
   models::Tensor output(const std::string& name) const;
+  // The first output in which image n of the batch has a value that is not finite; empty: none.
+  std::string non_finite(int n) const;
 
  private:
   struct Copy {

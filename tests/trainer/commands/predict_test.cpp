@@ -142,6 +142,42 @@ TEST_F(Predict, MissingAndBrokenImagesAreNamed) {
   }
 }
 
+TEST_F(Predict, AnImageIsNeverOverwritten) {
+  const auto communicator = comm::single_communicator();
+  const Image before = read_image(files_[0]);
+  try {
+    predict(*communicator, "");
+    FAIL();
+  } catch (const comm::Error& e) {
+    EXPECT_EQ(e.code(), comm::ExitCode::kUsage);
+    EXPECT_THAT(e.what(), HasSubstr("image0.png' would be overwritten"));
+  }
+  EXPECT_EQ(read_image(files_[0]).rgb, before.rgb);
+}
+
+TEST_F(Predict, WhatCannotBeReadIsMarked) {
+  config_.data.on_error = OnError::kSkip;
+  std::ofstream(folder_ / "broken.png") << "not an image";
+  files_.insert(files_.begin() + 1, folder_ / "broken.png");
+  for (const int ranks : {1, 2}) {
+    comm::run_local(ranks, [&](comm::Communicator& communicator) { predict(communicator, "out"); });
+    std::ifstream file(folder_ / "out/predictions.json");
+    const rapidjson::Document json =
+        parse_json(std::string(std::istreambuf_iterator<char>(file), {}));
+    ASSERT_EQ(json["images"].Size(), 4u);
+    const auto& broken = json["images"][1];
+    EXPECT_THAT(broken["left_out"].GetString(), HasSubstr("broken.png"));
+    EXPECT_FALSE(broken.HasMember("picture"));
+    EXPECT_EQ(broken["detections"].Size(), 0u);
+    EXPECT_FALSE(json["images"][2].HasMember("left_out"));
+    EXPECT_GT(json["images"][2]["detections"].Size(), 0u);
+    EXPECT_FALSE(fs::exists(folder_ / "out/broken.png"));
+  }
+  config_.data.skip_limit = 0;
+  const auto communicator = comm::single_communicator();
+  EXPECT_THROW(predict(*communicator, "out"), AgreedError);
+}
+
 // Two images of 70x50 and 100x50 with label maps of three classes and something to ignore.
 class PredictLabelMaps : public testing::Test {
  protected:

@@ -70,6 +70,26 @@ TEST_F(Score, DetectionsByBoxAndMask) {
   EXPECT_NEAR(*score_detections(options).find("segm/AP50"), 1, 1e-12);
 }
 
+TEST_F(Score, BoxesBeyondAllBoundsAreNoBug) {
+  write("gt.json", kGroundTruth);
+  write("dt.json", R"([{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [1, 1, 1e9, 5]}])");
+  ScoreDetections options = detections();
+  EXPECT_NO_THROW(score_detections(options));
+  options.type = IouType::kMask;
+  expect_error([&] { score_detections(options); }, comm::ExitCode::kData,
+               "detection number 0 (from 0): bbox: polygon coordinate");
+}
+
+TEST_F(Score, CategoriesOfOneNameAreToldApart) {
+  write("gt.json", R"({"images": [{"id": 1, "width": 20, "height": 20}], "annotations": [],
+      "categories": [{"id": 1, "name": "cat"}, {"id": 7, "name": "b"}, {"id": 3, "name": "b"}]})");
+  write("dt.json", "[]");
+  const Metrics metrics = score_detections(detections());
+  std::vector<std::string> names;
+  for (const auto& [name, ap] : metrics.groups.at(0).per_class) names.push_back(name);
+  EXPECT_THAT(names, testing::ElementsAre("cat", "b (3)", "b (7)"));
+}
+
 TEST_F(Score, FilesThatDontFit) {
   write("gt.json", kGroundTruth);
   expect_error([&] { score_detections(detections()); }, comm::ExitCode::kInputMissing, "dt.json");

@@ -108,6 +108,9 @@ TEST_P(CocoErrors, StopOrSkip) {
   EXPECT_EQ(set->anomalies().num_errors(), 1);
   EXPECT_EQ(set->size(), 2);
   EXPECT_EQ(set->sample(0).objects.size(), 1u);
+  const CocoAnnotations truth = set->ground_truth();
+  EXPECT_EQ(truth.annotations.size(), 1u);
+  EXPECT_EQ(truth.categories.size(), 2u);
   config_.skip_limit = 0;
   EXPECT_EQ(thrown_by([&] { open(file); }).code, GetParam().code);
 }
@@ -115,14 +118,18 @@ TEST_P(CocoErrors, StopOrSkip) {
 INSTANTIATE_TEST_SUITE_P(
     Kinds, CocoErrors,
     ::testing::Values(
-        Wrong{"Nan", AnomalyKind::kMalformedBox, 65, nullptr,
+        Wrong{"Nan", AnomalyKind::kMalformed, 65, nullptr,
               R"(,{"id":2,"image_id":7,"category_id":9,"bbox":[1,null,4,3]})", nullptr},
-        Wrong{"ThreeNumbers", AnomalyKind::kMalformedBox, 65, nullptr,
+        Wrong{"ThreeNumbers", AnomalyKind::kMalformed, 65, nullptr,
               R"(,{"id":2,"image_id":7,"category_id":9,"bbox":[1,4,3]})", nullptr},
-        Wrong{"NegativeWidth", AnomalyKind::kMalformedBox, 65, nullptr,
+        Wrong{"NegativeWidth", AnomalyKind::kMalformed, 65, nullptr,
               R"(,{"id":2,"image_id":7,"category_id":9,"bbox":[1,1,-4,3]})", nullptr},
-        Wrong{"NoBox", AnomalyKind::kMalformedBox, 65, nullptr,
+        Wrong{"NoBox", AnomalyKind::kMalformed, 65, nullptr,
               R"(,{"id":2,"image_id":7,"category_id":9})", nullptr},
+        Wrong{"FlagOfNoKind", AnomalyKind::kMalformed, 65, nullptr,
+              R"(,{"id":2,"image_id":7,"category_id":9,"bbox":[1,1,4,3],"iscrowd":"x"})", nullptr},
+        Wrong{"NoId", AnomalyKind::kMalformed, 65, nullptr,
+              R"(,{"image_id":7,"category_id":9,"bbox":[1,1,4,3]})", nullptr},
         Wrong{"UnknownCategory", AnomalyKind::kUnknownId, 65, nullptr,
               R"(,{"id":2,"image_id":7,"category_id":333,"bbox":[1,1,4,3]})", nullptr},
         Wrong{"UnknownImage", AnomalyKind::kUnknownId, 65, nullptr,
@@ -184,11 +191,13 @@ TEST_F(CocoDataset, SizeMismatchIsFoundOnDecoding) {
 }
 
 TEST_F(CocoDataset, UnannotatedSizeComesFromTheFile) {
-  File file;
-  file.images = R"({"id":7,"file_name":"a.png"})";
-  const auto set = open(file);
-  EXPECT_EQ(set->sample(0).width, 8);
-  EXPECT_EQ(set->sample(0).height, 6);
+  for (const char* size : {"", R"(,"width":0,"height":0)"}) {
+    File file;
+    file.images = fmt::format(R"({{"id":7,"file_name":"a.png"{}}})", size);
+    const auto set = open(file);
+    EXPECT_EQ(set->sample(0).width, 8);
+    EXPECT_EQ(set->sample(0).height, 6);
+  }
 }
 
 TEST_F(CocoDataset, LabelMapFromMasks) {
@@ -206,6 +215,48 @@ TEST_F(CocoDataset, LabelMapFromMasks) {
   EXPECT_EQ(row(0), (std::vector<int>{0, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(row(2), (std::vector<int>{0, 2, 2, 2, 255, 1, 0, 0}));
   EXPECT_EQ(row(5), std::vector<int>(8, 255));
+}
+
+// A crowd and a box without area are repaired, with a mask or without.
+TEST_F(CocoDataset, MasksAreMissedWhereThereIsSomethingToPaint) {
+  File file;
+  file.annotations += R"(,{"id":2,"image_id":7,"category_id":2,"bbox":[4,1,2,3],"iscrowd":1},
+                          {"id":3,"image_id":7,"category_id":2,"bbox":[4,1,0,3]})";
+  const LabelImage painted = open(file, {.label_map = true})->label_map(0);
+  EXPECT_EQ(std::ranges::count(painted.pixels, 2), 12);
+  file.annotations += R"(,{"id":5,"image_id":3,"category_id":2,"bbox":[4,1,2,3]})";
+  EXPECT_NO_THROW(open(file));
+  const Thrown thrown = thrown_by([&] { open(file, {.label_map = true}); });
+  EXPECT_EQ(thrown.code, 65);
+  EXPECT_THAT(thrown.message, ::testing::HasSubstr("annotation 5 of image 3: malformed annotation"
+                                                   ": no segmentation"));
+  config_.on_error = OnError::kSkip;
+  const auto set = open(file, {.label_map = true});
+  EXPECT_EQ(set->anomalies().num_errors(), 1);
+  EXPECT_EQ(std::ranges::count(set->label_map(1).pixels, 0), 48);
+}
+
+TEST_F(CocoDataset, ABrokenMaskIsNamed) {
+  File file;
+  file.annotations = box("[1,1,4,3]", R"(,"segmentation":[[1,1,5,1]])");
+  const auto set = open(file, {.label_map = true});
+  EXPECT_THAT(thrown_by([&] { set->label_map(0); }).message,
+              ::testing::HasSubstr("'a.png': annotation 1: polygon of 4 numbers"));
+}
+
+// Annotations name neither of two, so their ids do.
+TEST_F(CocoDataset, CategoriesOfOneNameAreToldApart) {
+  File file;
+  file.categories = R"({"id":9,"name":"b"},{"id":2,"name":"cat"},{"id":4,"name":"b"})";
+  const auto set = open(file);
+  EXPECT_EQ(set->class_names(), (std::vector<std::string>{"cat", "b (4)", "b (9)"}));
+  EXPECT_EQ(set->ground_truth().categories.back().name, "b (9)");
+  config_.only = {"b"};
+  const Thrown thrown = thrown_by([&] { open(file); });
+  EXPECT_EQ(thrown.code, 78);
+  EXPECT_THAT(thrown.message, ::testing::HasSubstr("'cat, b (4), b (9)'"));
+  config_.only = {"b (9)"};
+  EXPECT_EQ(open(file)->sample(0).objects.size(), 1u);
 }
 
 // As torchvision's references/segmentation does with VOC's 20 classes of COCO's.

@@ -178,7 +178,7 @@ TEST(CocoJson, BadImagesAndCategories) {
   const auto file = [](const std::string& image, const std::string& category) {
     return R"({"images": [)" + image + R"(], "annotations": [], "categories": [)" + category + "]}";
   };
-  expect_bad_file(file(R"({"id": 1, "width": 0})", ""), "image 1: \"width\" is 0");
+  expect_bad_file(file(R"({"id": 1, "width": 0.5})", ""), "image 1: \"width\" is 0.5");
   expect_bad_file(file(R"({"id": 1, "height": -4})", ""), "image 1: \"height\" is -4");
   expect_bad_file(file(R"({"id": 1, "file_name": 5})", ""), "image 1: \"file_name\" is 5");
   expect_bad_file(file(R"({"file_name": "a"})", ""), "image number 0");

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tests/trainer/data/temp_data.h"
+#include "trainer/data/dataset_files.h"
 
 namespace trainer {
 namespace {
@@ -235,6 +236,21 @@ TEST(ShapesSet, ObjectsAreTheSameHoweverTheyAreAskedFor) {
   const auto val = open_dataset(config, {.split = "val", .fields = {.boxes = true}});
   EXPECT_EQ(val->size(), 128);
   EXPECT_NE(val->image(0).image.rgb, a->image(0).image.rgb);
+}
+
+// Annotation files of more than an image may have. The hash is that of the bytes in one piece.
+TEST(Fingerprint, FilesOfAnySize) {
+  TempData data;
+  data.write("small", std::string(3 << 20, 'x') + "y");
+  Fingerprint pieces, whole;
+  pieces.add_file(data.path("small"));
+  whole.add(std::string(3 << 20, 'x') + "y");
+  EXPECT_EQ(pieces.value(), whole.value());
+  data.write("large", "");
+  std::filesystem::resize_file(data.path("large"), kMaxImageFileBytes + 1);  // a hole
+  EXPECT_NO_THROW(pieces.add_file(data.path("large")));
+  EXPECT_EQ(thrown_by([&] { pieces.add_file(data.path("none")); }).code, 66);
+  EXPECT_EQ(thrown_by([&] { pieces.add_file(data.path()); }).code, 74);
 }
 
 }  // namespace

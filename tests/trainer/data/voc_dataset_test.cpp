@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/trainer/data/temp_data.h"
@@ -58,8 +59,20 @@ TEST_F(VocDataset, Anomalies) {
   const auto set = open(objects);
   EXPECT_EQ(set->anomalies().count(AnomalyKind::kBoxClipped), 1);
   EXPECT_EQ(set->anomalies().count(AnomalyKind::kUnknownId), 1);
-  EXPECT_EQ(set->anomalies().count(AnomalyKind::kMalformedBox), 2);
+  EXPECT_EQ(set->anomalies().count(AnomalyKind::kMalformed), 2);
   EXPECT_EQ(set->anomalies().count(AnomalyKind::kBoxWithoutArea), 1);
+}
+
+TEST_F(VocDataset, CornersAreNumbersAndNothingElse) {
+  const auto xmin = [&](const std::string& text) {
+    return object("dog", "<xmin>" + text + "</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax>");
+  };
+  EXPECT_EQ(open(xmin(" 2.5\n"))->sample(0).objects.at(0).box[0], 1.5);
+  for (const char* text : {"abc", "3abc", "", " ", "nan"}) {
+    EXPECT_THAT(thrown_by([&] { open(xmin(text)); }).message,
+                ::testing::HasSubstr("malformed annotation"))
+        << text;
+  }
 }
 
 TEST_F(VocDataset, ListsMayHaveASecondColumn) {
