@@ -212,10 +212,11 @@ std::vector<std::string> load_weights(models::ParameterStorage& storage, const T
     const std::size_t shown = std::min<std::size_t>(problems.size(), 8);
     comm::fail(
         comm::ExitCode::kCheckpointRefused,
-        "{}: {} tensors do not fit the model: {}{}; use --init-partial to load the others",
-        options.source, problems.size(),
+        "{}: {} tensors do not fit the model: {}{}; {}", options.source, problems.size(),
         fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
-        problems.size() > shown ? "; ..." : "");
+        problems.size() > shown ? "; ..." : "",
+        options.initial ? "use --init-partial to load the others"
+                        : "give the configuration these weights were trained with");
   }
   parameters.store();
   return problems;

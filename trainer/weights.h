@@ -17,6 +17,7 @@ void initialize(models::ParameterStorage& storage, std::uint64_t seed);
 
 struct LoadOptions {
   bool partial = false;   // what does not fit is left as it is and listed
+  bool initial = false;   // of --init: a message may advise --init-partial
   bool backbone = false;  // torchvision's classification names: fc.* and classifier.* are
                           // ignored, except by FCN on VGG16, whose fc6 and fc7 they become
   std::string prefix;     // of the model's backbone names ("backbone.body."), for `backbone`

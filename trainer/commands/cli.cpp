@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 
 #include "comm/version.h"
@@ -27,12 +28,26 @@ std::vector<std::string> verb_names(const CLI::App& app) {
   return names;
 }
 
+const CLI::App* find_verb(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* verb : app.get_subcommands(nullptr)) {
+    if (verb->get_name() == name) return verb;
+  }
+  return nullptr;
+}
+
 std::vector<std::string> option_names(const CLI::App& verb) {
   std::vector<std::string> names;
   for (const CLI::Option* option : verb.get_options()) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (const std::string& name : option->get_snames()) names.push_back("-" + name);
   }
   return names;
+}
+
+// Not a value: "-" is a file, and -0.5 a number.
+bool is_option(const std::string& word) {
+  return word.size() > 1 && word[0] == '-' && word != "--" &&
+         !std::isdigit(static_cast<unsigned char>(word[1])) && word[1] != '.';
 }
 
 // A word that is no verb, or an option that the verb does not have, gets the nearest right one.
@@ -44,20 +59,19 @@ void check_words(const CLI::App& app, int argc, const char* const* argv) {
     if (std::find(known.begin(), known.end(), verb) != known.end()) return;
     unknown("unknown option", verb, known);
   }
-  const CLI::App* chosen = nullptr;
-  for (const CLI::App* candidate : app.get_subcommands(nullptr)) {
-    if (candidate->get_name() == verb) chosen = candidate;
-  }
+  const CLI::App* chosen = find_verb(app, verb);
   if (!chosen) unknown("unknown command", verb, verb_names(app));
-  for (const CLI::App* nested : chosen->get_subcommands(nullptr)) {
-    if (argc > 2 && nested->get_name() == argv[2]) chosen = nested;
+  const bool has_nested = !chosen->get_subcommands(nullptr).empty();
+  if (has_nested && argc > 2 && argv[2][0] != '-') {
+    chosen = find_verb(*chosen, argv[2]);
+    if (!chosen) unknown("unknown command " + verb, argv[2], verb_names(*find_verb(app, verb)));
   }
+  const std::vector<std::string> known = option_names(*chosen);
   for (int i = 2; i < argc; ++i) {
     std::string word = argv[i];
-    if (!word.starts_with("--") || word == "--") continue;
+    if (!is_option(word)) continue;
     word = word.substr(0, word.find('='));
-    const std::vector<std::string> known = option_names(*chosen);
-    if (std::find(known.begin(), known.end(), word) == known.end() && word != "--help") {
+    if (std::find(known.begin(), known.end(), word) == known.end()) {
       unknown("unknown option", word, known);
     }
   }

@@ -72,7 +72,7 @@ class TrainingCheck {
   void check_decay() {
     const RegularizationConfig& regularization = config_.regularization;
     if (!regularization.rules) return;
-    int index = 0;
+    int index = -1;
     for (const Rule& rule : *regularization.rules) {
       ++index;
       if (config_.optimizer.name == OptimizerName::kAdamw && rule.mode &&

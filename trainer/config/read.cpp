@@ -139,6 +139,7 @@ class ConfigReader {
 
   void read_split(const Entry& entry) {
     const std::string path = split_prefix() + entry.key + ".";
+    if (entry.value.kind == Kind::kNull) return;  // a base's split that there is not here
     if (entry.value.kind != Kind::kMap) {
       problems_.push_back(fmt::format("{}: {}: expected a map, as in '{{images: DIR}}'",
                                       entry.value.origin, split_prefix() + entry.key));
@@ -159,7 +160,7 @@ class ConfigReader {
     }
     std::vector<Rule> rules;
     for (const Node& item : node.items) {
-      const std::string path = fmt::format("{}[{}].", rules_key(), rules.size() + 1);
+      const std::string path = fmt::format("{}[{}].", rules_key(), rules.size());
       Rule& rule = rules.emplace_back();
       rule.origin = item.origin;
       if (item.kind != Kind::kMap || !item.find("match"))

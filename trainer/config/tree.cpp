@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 
 #include "comm/error.h"
@@ -24,10 +25,9 @@ std::string read_text(const fs::path& path) {
   if (!fs::exists(path, error))
     comm::fail(ExitCode::kInputMissing, "{}: no such configuration file", path.string());
   std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!fs::is_regular_file(path, error) || !(text << file.rdbuf() || file.eof()))
+  if (!fs::is_regular_file(path, error) || !file)
     comm::fail(ExitCode::kInputMissing, "{}: cannot be read as a file", path.string());
-  return text.str();
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 void erase(Node& map, std::string_view key) {

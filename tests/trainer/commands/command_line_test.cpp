@@ -72,6 +72,9 @@ TEST_F(CommandLine, MisspeltWordsGetTheNearestRightOne) {
     int code;
   } cases[] = {{"trian x.yaml", "did you mean train?", 64},
                {"--versoin", "did you mean --version?", 64},
+               {"config shwo x.yaml", "unknown command config shwo; did you mean show?", 64},
+               {"train " + shapes_ + " -out x", "did you mean --out?", 64},
+               {"eval " + shapes_ + " --checkpoint x --split tset", "there is no such split", 78},
                {"plan " + shapes_ + " --rank 2", "did you mean --ranks?", 64},
                {"config shwo " + shapes_, "show", 64},
                {"params " + shapes_ + " optimizer.lrr=1", "optimizer.lr", 78}};

@@ -103,6 +103,7 @@ TEST(Splits, AnyNameButASlipOfThePen) {
   EXPECT_THAT(error_of(with("siez")), HasSubstr("did you mean 'data.size'"));
   EXPECT_THAT(error_of(with("\"a b\"")), HasSubstr("unknown key"));
   EXPECT_THAT(error_of("data: {train: 5}"), HasSubstr("data.train: expected a map"));
+  EXPECT_FALSE(parse(with("val") + "  test:\n").config.data.splits.contains("test"));
 }
 
 TEST(WeightDecay, IsRefusedEverywhereWithTheExplanation) {
@@ -133,7 +134,7 @@ TEST(Rules, AbsentEmptyAndFull) {
   EXPECT_THAT(error_of(start + "rules: [5]\n"), HasSubstr("match: missing"));
   EXPECT_THAT(error_of(start + "rules: 5\n"), HasSubstr("expected a list"));
   EXPECT_THAT(error_of(start + "rules: [{match: {}, mode: loss}]\noptimizer: {name: adamw}\n"),
-              HasSubstr("rules[1].mode: adamw"));
+              HasSubstr("rules[0].mode: adamw"));
 }
 
 TEST(Notices, KeysWithoutEffectAreNamedAndReset) {

@@ -106,7 +106,7 @@ TEST(RuleSchema, EveryKeyIsChecked) {
       const std::string rule = in_match ? "{match: {" + pair + "}}" : "{match: {}, " + pair + "}";
       return error_of("regularization:\n  rules:\n    - " + rule + "\n");
     };
-    const std::string path = "regularization.rules[1].";
+    const std::string path = "regularization.rules[0].";
     EXPECT_THAT(
         error(leaf + leaf.back(), "1"),
         AllOf(StartsWith("t.yaml:3: " + path), HasSubstr("did you mean '" + path + row.key + "'")));
