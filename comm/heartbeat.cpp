@@ -44,8 +44,8 @@ class Self {
       changed_ = now;
     }
     const Phase phase = progress_.phase();
-    const milliseconds limit =
-        phase == Phase::kStep ? progress_.step_limit(options_.limit) : options_.long_limit;
+    const milliseconds asked = progress_.limit(options_.limit);
+    const milliseconds limit = phase == Phase::kStep ? asked : std::max(options_.long_limit, asked);
     Beat beat;
     beat.step = progress_.step();
     beat.phase = static_cast<std::uint8_t>(phase);

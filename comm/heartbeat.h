@@ -16,8 +16,9 @@ struct HeartbeatOptions {
   // A rank not heard of for this long is dead or stopped, whatever its phase; one in a step that
   // publishes nothing for this long is stuck.
   std::chrono::milliseconds limit{30'000};
-  // The same for a rank in init, evaluation, checkpoint or end. Any limit grows to ten times the
-  // average time between publications, so that a slow network is not called stuck.
+  // The same for a rank in init, evaluation, checkpoint or end, and longer where Progress::allow
+  // says so. Any limit grows to ten times the average time between publications, so that a slow
+  // network is not called stuck.
   std::chrono::milliseconds long_limit{600'000};
   // Called once, on the thread of the heartbeat of the rank that found out, with the line to print.
   // Empty: prints it on stderr and aborts `communicator` with kPeerLost.

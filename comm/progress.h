@@ -32,13 +32,13 @@ class Progress {
   }
   std::uint64_t count() const { return count_.load(std::memory_order_relaxed); }
   // How long a step may publish nothing before its rank counts as stuck, instead of the heartbeat's
-  // own limit; 0: for ever.
-  void allow_step(double seconds) {
-    step_limit_ms_ = seconds > 0 ? static_cast<std::int64_t>(1e3 * seconds)
-                                 : std::numeric_limits<std::int64_t>::max();
+  // own limit, and any other phase where that limit is shorter; 0: for ever.
+  void allow(double seconds) {
+    limit_ms_ = seconds > 0 ? static_cast<std::int64_t>(1e3 * seconds)
+                            : std::numeric_limits<std::int64_t>::max();
   }
-  std::chrono::milliseconds step_limit(std::chrono::milliseconds otherwise) const {
-    const std::int64_t limit = step_limit_ms_.load(std::memory_order_relaxed);
+  std::chrono::milliseconds limit(std::chrono::milliseconds otherwise) const {
+    const std::int64_t limit = limit_ms_.load(std::memory_order_relaxed);
     return limit > 0 ? std::chrono::milliseconds(limit) : otherwise;
   }
   bool waiting() const { return waiting_.load(std::memory_order_relaxed); }
@@ -59,7 +59,7 @@ class Progress {
  private:
   std::atomic<std::uint64_t> where_{0};
   std::atomic<std::uint64_t> count_{0};
-  std::atomic<std::int64_t> step_limit_ms_{0};  // 0: the heartbeat's
+  std::atomic<std::int64_t> limit_ms_{0};  // 0: the heartbeat's
   std::atomic<bool> waiting_{false};
 };
 

@@ -33,7 +33,14 @@ Failure capture(const std::function<void()>& work) {
 }
 
 void agree(comm::Communicator& communicator, const std::function<void()>& work) {
+  comm::Progress unwatched;
+  agree(communicator, unwatched, work);
+}
+
+void agree(comm::Communicator& communicator, comm::Progress& progress,
+           const std::function<void()>& work) {
   const Failure mine = capture(work);
+  const comm::Progress::Waiting waiting(progress);
   for (const std::string& bytes : communicator.all_gather(pack(mine))) {
     if (const Failure failure = unpack(bytes)) throw AgreedError(failure.code, failure.text);
   }

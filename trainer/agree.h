@@ -4,6 +4,7 @@
 #include <string>
 
 #include "comm/communicator.h"
+#include "comm/progress.h"
 
 namespace trainer {
 
@@ -21,6 +22,9 @@ Failure unpack(const std::string& bytes);
 // Runs `work` on every rank, then throws the first failing rank's error on all of them.
 // Collective. Lost peers are not agreed upon: that error passes through.
 void agree(comm::Communicator& communicator, const std::function<void()>& work);
+// For work that may take one rank long: says in `progress` that the others only wait for it.
+void agree(comm::Communicator& communicator, comm::Progress& progress,
+           const std::function<void()>& work);
 
 // What `work` throws, as a failure; kPeerLost passes through.
 Failure capture(const std::function<void()>& work);

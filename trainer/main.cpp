@@ -1,5 +1,6 @@
 #include <csignal>
 #include <cstdio>
+#include <optional>
 
 #include "comm/communicator.h"
 #include "comm/heartbeat.h"
@@ -23,7 +24,7 @@ int failed(comm::Communicator& communicator, comm::ExitCode code, const char* te
 
 int run(int argc, char** argv, comm::Communicator& communicator) {
   comm::Progress progress;
-  const comm::StopSignals signals;
+  std::optional<comm::StopSignals> signals;
   try {
     const comm::Heartbeat heartbeat(communicator, progress, {});
     return trainer::run_command_line(argc, argv, {communicator, progress, signals});

@@ -287,8 +287,7 @@ void Trainer::diverged(const BadLoss& bad, const std::string& first,
                        const std::vector<std::int64_t>& samples) {
   failure_ = {
       comm::ExitCode::kDiverged,
-      fmt::format("step {}: loss {} is {} on rank {}; first in {}; samples {}; the last "
-                  "checkpoint stands; lower optimizer.lr or set clip.norm",
+      fmt::format("step {}: loss {} is {} on rank {}; first in {}; samples {}",
                   bad.index + 1, parts_.network.training(0).plan().graph->losses()[bad.loss].name,
                   bad.value, parts_.communicator.rank(), first, sample_list(samples))};
 }
@@ -365,9 +364,7 @@ std::vector<double> Trainer::agree_on_step(const Launched& launched, StepVotes& 
   if (first) throw AgreedError(first.code, first.text);
   if (diverged) {  // and no rank has a loss that says more
     throw AgreedError(comm::ExitCode::kDiverged,
-                      fmt::format("step {}: the gradient is not finite; the last checkpoint "
-                                  "stands; lower optimizer.lr or set clip.norm",
-                                  launched.index + 1));
+                      fmt::format("step {}: the gradient is not finite", launched.index + 1));
   }
   agree_on_left_out(left_out);
   for (double& sum : sums) sum /= static_cast<double>(parts_.optimizer.num_micro_batches());

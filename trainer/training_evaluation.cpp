@@ -32,8 +32,8 @@ bool TrainingRun::evaluation_due(std::int64_t step) const {
   return epochs(step) > epochs(step - 1);
 }
 
-// With the weights that eval.weights names.
-Evaluation TrainingRun::evaluate_on(const Dataset& dataset, std::int64_t step) {
+// With the weights that eval.weights names; the raw ones stay, however it ends.
+Evaluation TrainingRun::evaluate_weights(const Dataset& dataset, std::int64_t step) {
   progress_.publish(comm::Phase::kEval, step);
   optimizer_->finish();
   comm::Buffer raw;
@@ -48,35 +48,52 @@ Evaluation TrainingRun::evaluate_on(const Dataset& dataset, std::int64_t step) {
     comm::copy_bytes(stream, parameters.bytes(), whole.bytes());
     stream.synchronize();  // before `whole` is released
   }
-  Evaluation evaluation = evaluate(
-      {config_, *network_, dataset, communicator_, progress_, loader_threads(), -2 - step});
-  if (averaged) {
+  const auto put_back = [&] {
+    if (!averaged) return;
     comm::copy_bytes(stream, parameters.bytes(), raw.bytes());
     stream.synchronize();
+  };
+  EvaluationContext context{config_,   *network_,        dataset,  communicator_,
+                            progress_, loader_threads(), -2 - step};
+  context.stop = [this] { return signals_.requested(); };
+  try {
+    Evaluation evaluation = evaluate(context);
+    put_back();
+    return evaluation;
+  } catch (const AgreedError&) {
+    put_back();
+    throw;
   }
-  return evaluation;
+}
+
+// What ends an evaluation early does not cost the steps before it; the evaluation itself is owed.
+TrainingRun::Measured TrainingRun::evaluate_on(const Dataset& dataset, std::int64_t step) {
+  try {
+    Measured measured{evaluate_weights(dataset, step)};
+    if (is_root() && !measured.evaluation.left_out.empty())
+      log_->warning("{}", left_out_text(measured.evaluation.left_out, dataset));
+    measured.value = shared_metric(measured.evaluation, config_.checkpoint.best, communicator_);
+    return measured;
+  } catch (const AgreedError& error) {
+    if (error.code() == comm::ExitCode::kStopped) stop(step);
+    if (error.code() != comm::ExitCode::kDiverged) save(step, false, true);
+    throw;
+  }
 }
 
 void TrainingRun::measure() {
-  const auto metric_on = [&](const Dataset& dataset) {
-    return shared_metric(evaluate_on(dataset, result_.steps), config_.checkpoint.best,
-                         communicator_);
-  };
   if (!val_) return;
-  result_.metric = metric_on(*val_);
+  result_.metric = evaluate_on(*val_, result_.steps).value;
   const auto part = spread_indices(train_->size(), val_->size());
-  result_.train_metric = metric_on(SubsetDataset(train_, part));
+  result_.train_metric = evaluate_on(SubsetDataset(train_, part), result_.steps).value;
   log_->info("trial: {} {:.4f}, on training images {:.4f}", config_.checkpoint.best, result_.metric,
              result_.train_metric);
 }
 
-// Returns whether this is the best so far.
-bool TrainingRun::evaluate_now(std::int64_t step) {
-  const Evaluation evaluation = evaluate_on(*val_, step);
-  const double value = shared_metric(evaluation, config_.checkpoint.best, communicator_);
-  agree(communicator_, [&] {
-    if (is_root() && !options_.trial) record_evaluation(evaluation, step);
-  });
+// Saves if this is the best so far, or asked to, before anything is reported.
+void TrainingRun::evaluate_now(std::int64_t step, bool saves) {
+  const auto [evaluation, value] = evaluate_on(*val_, step);
+  evaluation_owed_ = false;
   const bool best = std::isfinite(value) && !(value <= best_);
   if (best) best_ = value;
   evaluations_without_best_ = best ? 0 : evaluations_without_best_ + 1;
@@ -87,7 +104,8 @@ bool TrainingRun::evaluate_now(std::int64_t step) {
   }
   log_->info("evaluation at step {}: {} {}{}", step, config_.checkpoint.best,
              std::isfinite(value) ? fmt::format("{:.4f}", value) : "-", best ? " (best)" : "");
-  return best;
+  if (best || saves) save(step, best, false);
+  report([&] { record_evaluation(evaluation, step); });
 }
 
 void TrainingRun::record_evaluation(const Evaluation& evaluation, std::int64_t step) {

@@ -15,7 +15,7 @@
 #include "trainer/checkpoint/weights.h"
 #include "trainer/device.h"
 #include "trainer/feed.h"
-#include "trainer/report/run_curves.h"
+#include "trainer/metric_identity.h"
 #include "trainer/weights.h"
 
 namespace trainer {
@@ -60,27 +60,43 @@ TrainingRun::TrainingRun(const LoadedConfig& config, const TrainingOptions& opti
       options_(options),
       communicator_(communicator),
       progress_(progress),
-      signals_(signals) {
-  open_folder();
-  open_data();
-}
+      signals_(signals) {}
 
 TrainingRun::~TrainingRun() = default;
 
 void TrainingRun::open_folder() {
-  const auto notify = [this](const std::string& line) {
-    if (log_) log_->warning("{}", line);
-  };
-  folder_ = std::make_unique<RunFolder>(options_.out, communicator_, notify);
-  if (options_.resume == "never") agree(communicator_, [&] { folder_->require_fresh(); });
-  log_ =
-      std::make_unique<RunLog>(RunLogOptions{options_.out, communicator_.rank(), options_.console});
+  std::vector<std::string> early;  // said before the folder, and so the log, is this run's
+  folder_ = std::make_unique<RunFolder>(options_.out, communicator_,
+                                        [&](const std::string& line) { early.push_back(line); });
+  if (options_.resume == "never") {
+    agree(communicator_, progress_, [&] { folder_->require_fresh(); });
+  }
+  const std::filesystem::path logged = options_.check ? std::filesystem::path() : options_.out;
+  log_ = std::make_unique<RunLog>(RunLogOptions{logged, communicator_.rank(), options_.console});
+  for (const std::string& line : early) log_->warning("{}", line);
+  find_checkpoint();
+  choose_threads();
+}
+
+// A checkpoint that is named is where a run begins: started again, it goes on from its own ones.
+void TrainingRun::find_checkpoint() {
+  if (options_.resume == "never") return;
+  const auto notify = [this](const std::string& line) { log_->warning("{}", line); };
   if (options_.resume == "auto") {
     checkpoint_ = newest_valid(options_.out, communicator_, notify);
-  } else if (options_.resume != "never") {
-    checkpoint_ = open_checkpoint(options_.resume, communicator_, notify);
+    return;
   }
-  choose_threads();
+  try {
+    checkpoint_ = newest_valid(options_.out, communicator_, notify);
+  } catch (const AgreedError& error) {
+    if (error.code() != comm::ExitCode::kCheckpointRefused) throw;
+  }
+  const auto begun_from = [](const Checkpoint& checkpoint) {
+    const auto& notes = checkpoint.meta().notes;
+    return notes.contains("resume") ? notes.at("resume") : "";
+  };
+  if (checkpoint_ && begun_from(*checkpoint_) == options_.resume) return;
+  checkpoint_ = open_checkpoint(options_.resume, communicator_, notify);
 }
 
 // The number of threads decides bits: it is chosen once and kept on resume.
@@ -96,19 +112,28 @@ void TrainingRun::choose_threads() {
     }
   }
   threads_ = threads > 0 ? threads : automatic;
+  if (threads_ > automatic) {
+    log_->warning(
+        "{} threads a rank where there are cores for {}: slow; runtime.threads={} is faster, with "
+        "other bits",
+        threads_, automatic, automatic);
+  }
   omp_set_num_threads(threads_);
   const comm::Device device = choose_device(config_.runtime, communicator_);
-  agree(communicator_, [&] { stream_ = std::make_unique<comm::Stream>(device, threads_); });
+  agree(communicator_, progress_,
+        [&] { stream_ = std::make_unique<comm::Stream>(device, threads_); });
 }
 
 void TrainingRun::open_data() {
-  agree(communicator_, [&] {
+  progress_.publish(comm::Phase::kInit, 0);
+  agree(communicator_, progress_, [&] {
     OpenOptions open;
     open.fields = fields_of(config_.model.name);
     open.model_num_classes = config_.model.num_classes.value_or(0);
     train_ = options_.open(config_.data, open);
     if (config_.data.splits.contains("val")) {
       open.split = "val";
+      progress_.publish(comm::Phase::kInit, 0);
       val_ = options_.open(config_.data, open);
       require_same_classes(*train_, *val_);
     }
@@ -128,8 +153,8 @@ void TrainingRun::open_data() {
 
 // A rank that read other files would train on something else.
 void TrainingRun::require_same_data() {
-  const auto all = communicator_.all_gather(fmt::format(
-      "{:016x} (train), {:016x} (val)", train_->fingerprint(), val_ ? val_->fingerprint() : 0));
+  const auto all = communicator_.all_gather(
+      fmt::format("{:016x} (train), {:016x} (val)", train_->fingerprint(), val_fingerprint()));
   for (std::size_t r = 1; r < all.size(); ++r) {
     if (all[r] == all[0]) continue;
     throw AgreedError(
@@ -142,14 +167,14 @@ void TrainingRun::require_same_data() {
 
 void TrainingRun::build() {
   const NetworkOptions options{communicator_.size(), true, common_tile(communicator_)};
-  agree(communicator_, [&] {
+  agree(communicator_, progress_, [&] {
     network_ =
         std::make_unique<Network>(config_, num_classes_, train_->channels(), *stream_, options);
     initialize(network_->storage(), static_cast<std::uint64_t>(config_.train.seed));
   });
   require_same_kernels();
   bulk_ = bulk_communicator(config_.runtime, communicator_, *stream_);
-  agree(communicator_, [&] {
+  agree(communicator_, progress_, [&] {
     OptimizerSetup setup{config_.optimizer,
                          config_.regularization,
                          config_.clip,
@@ -158,6 +183,7 @@ void TrainingRun::build() {
                          exact_reduction(config_.runtime, stream_->view().device())};
     optimizer_ = std::make_unique<ShardedOptimizer>(
         network_->storage(), bulk_ ? *bulk_ : communicator_, *stream_, setup);
+    prepare_saves();
   });
 }
 
@@ -195,7 +221,7 @@ void TrainingRun::load_initial_weights() {
     if (path.empty()) return;
     const Weights weights = open_weights(path, false, communicator_, notify);
     load_options.source = path;
-    agree(communicator_, [&] {
+    agree(communicator_, progress_, [&] {
       const auto problems = load_weights(network_->storage(), weights.tensors, load_options);
       log_->info(
           "initial weights from {}{}", path,
@@ -203,11 +229,12 @@ void TrainingRun::load_initial_weights() {
     });
   };
   const LoadOptions backbone{.partial = options_.init_partial,
+                             .initial = true,
                              .backbone = true,
                              .prefix = backbone_prefix(config_.model.name)};
   load(config_.model.backbone_weights, backbone);
   load(options_.init_backbone, backbone);
-  load(options_.init, {.partial = options_.init_partial});
+  load(options_.init, {.partial = options_.init_partial, .initial = true});
   if (config_.model.norm == Norm::kFrozen && options_.init.empty() &&
       options_.init_backbone.empty() && config_.model.backbone_weights.empty()) {
     log_->warning(
@@ -219,7 +246,7 @@ void TrainingRun::load_initial_weights() {
 
 void TrainingRun::restore() {
   const CheckpointMeta& meta = checkpoint_->meta();
-  agree(communicator_, [&] {
+  agree(communicator_, progress_, [&] {
     require_same_identity(meta.config, identity(),
                           [this](const std::string& line) { log_->info("{}", line); });
     load_weights(network_->storage(), checkpoint_->model(), {.source = "checkpoint"});
@@ -230,13 +257,13 @@ void TrainingRun::restore() {
     log_->warning("not bitwise: '{}' -> '{}'", before, now);
   }
   first_step_ = meta.step;
-  last_saved_ = meta.step;
-  if (meta.notes.contains("best")) best_ = std::stod(meta.notes.at("best"));
-  if (meta.notes.contains("evaluations_without_best")) {
-    evaluations_without_best_ = std::stoll(meta.notes.at("evaluations_without_best"));
-    if (config_.train.early_stop > 0 && evaluations_without_best_ >= config_.train.early_stop)
-      stopped_early_ = meta.step;
-  }
+  std::error_code unknown;
+  std::int64_t own = std::filesystem::equivalent(checkpoint_->folder().parent_path(),
+                                                 options_.out / "checkpoints", unknown);
+  communicator_.all_reduce(std::span(&own, 1), comm::Reduction::kMin);
+  if (own != 0) resumed_step_ = meta.step;
+  restore_best(meta);
+  evaluation_owed_ = meta.notes.contains("evaluation");
   if (meta.notes.contains("loss")) result_.loss = std::stod(meta.notes.at("loss"));
   if (!options_.init.empty() || !options_.init_backbone.empty()) {
     log_->info("--init is ignored: the run continues from {}", checkpoint_->folder().string());
@@ -244,7 +271,30 @@ void TrainingRun::restore() {
   log_->info("continuing from {} (step {})", checkpoint_->folder().string(), meta.step);
 }
 
+// Values of another metric, of other images or other settings are not compared with those to come.
+void TrainingRun::restore_best(const CheckpointMeta& meta) {
+  const auto note = [&](const char* name) {
+    const auto found = meta.notes.find(name);
+    return found == meta.notes.end() ? std::string() : found->second;
+  };
+  const std::string before = note("metric"), now = metric_identity(config_, val_fingerprint());
+  if (!before.empty() && before != now) {
+    const auto [old_line, new_line] = first_difference(before, now);
+    log_->warning("evaluations differ: '{}' -> '{}'; the best is chosen among those to come",
+                  old_line, new_line);
+    return;
+  }
+  if (!note("best").empty()) best_ = std::stod(note("best"));
+  if (note("evaluations_without_best").empty()) return;
+  evaluations_without_best_ = std::stoll(note("evaluations_without_best"));
+  if (config_.train.early_stop > 0 && evaluations_without_best_ >= config_.train.early_stop)
+    stopped_early_ = meta.step;
+}
+
 void TrainingRun::start() {
+  progress_.allow(config_.runtime.stall_seconds);
+  open_folder();
+  open_data();
   build();
   if (checkpoint_) {
     restore();
@@ -255,19 +305,23 @@ void TrainingRun::start() {
   LoaderOptions loader =
       training_input(config_, communicator_, stream_->view().device(), loader_threads());
   loader.first_step = first_step_;
-  agree(communicator_, [&] { loader_ = Loader::train(*train_, config_.data, loader); });
+  agree(communicator_, progress_, [&] { loader_ = Loader::train(*train_, config_.data, loader); });
   const Sampler& sampler = loader_->sampler();
   length_.total_steps =
       config_.train.steps ? *config_.train.steps : sampler.steps_of_epochs(*config_.train.epochs);
   length_.steps_per_epoch =
       static_cast<double>(train_->size()) / static_cast<double>(config_.train.batch);
   length_.milestones_in_epochs = config_.train.epochs.has_value();
+  evaluation_owed_ = evaluation_owed_ && evaluation_due(first_step_);
+  meter_ = std::make_unique<StepMeter>(length_.total_steps, config_.train.batch);
+  last_save_seconds_ = now();
+  if (!options_.check) open_outputs();
+}
+
+void TrainingRun::open_outputs() {
   const auto notify = [this](const std::string& line) { log_->warning("{}", line); };
   store_ = std::make_unique<CheckpointStore>(options_.out, communicator_,
                                              StoreOptions{config_.checkpoint.keep, 3, notify});
-  meter_ = std::make_unique<StepMeter>(length_.total_steps, config_.train.batch);
-  last_save_seconds_ = now();
-  progress_.allow_step(config_.runtime.stall_seconds);
   if (!is_root()) return;
   write_file(options_.out / "config.yaml", resolved_yaml(config_, loaded_.origins));
   metrics_ = std::make_unique<MetricsFile>(options_.out / "metrics.jsonl");
@@ -297,10 +351,24 @@ void TrainingRun::greet() {
 }
 
 RunResult TrainingRun::run() {
-  start();
-  greet();
-  if (is_root() && first_step_ == 0 && !options_.trial)
-    draw_batches(config_, *train_, 1, options_.out / "pictures");
+  try {
+    start();
+    greet();
+    if (first_step_ == 0 && !options_.check)
+      report([&] { draw_batches(config_, *train_, 1, options_.out / "pictures"); });
+    if (evaluation_owed_ && !options_.check) evaluate_now(first_step_, false);
+    train();
+    if (!options_.check) finish();
+  } catch (const AgreedError& error) {
+    throw ended_by(error);
+  } catch (const std::exception& error) {
+    if (log_) log_->record(LogLevel::kError, error.what());
+    throw;
+  }
+  return result_;
+}
+
+void TrainingRun::train() {
   Trainer trainer({config_, *network_, *optimizer_, *loader_, communicator_, progress_, length_});
   const std::int64_t end = options_.check   ? first_step_ + 1
                            : stopped_early_ ? first_step_
@@ -313,17 +381,11 @@ RunResult TrainingRun::run() {
     std::vector<StepReport> reports = trainer.step(index, votes);
     const bool acts = acts_after(index + 1, votes) || options_.check || index + 1 == end;
     if (acts) std::ranges::move(trainer.flush(), std::back_inserter(reports));
-    if (options_.check) {
-      report_check(reports.back());
-      return result_;
-    }
+    if (options_.check) return report_check(reports.back());
     for (StepReport& report : reports) record_step(report);
     after_step(index + 1, votes);
     if (stopped_early_) break;
   }
-  finish();
-  if (options_.trial) measure();
-  return result_;
 }
 
 void TrainingRun::report_check(const StepReport& report) {
@@ -361,41 +423,17 @@ bool TrainingRun::acts_after(std::int64_t step, const StepVotes& votes) const {
 // REQUIRES: where this acts, every step up to this one is known to be finite.
 void TrainingRun::after_step(std::int64_t step, const StepVotes& votes) {
   store_->poll();
-  bool best = false;
-  if (evaluation_due(step)) best = evaluate_now(step);
-  if (votes.stop) return stop(step, best);
-  if (save_due(step) || best || votes.save) save(step, best, false);
-}
-
-void TrainingRun::stop(std::int64_t step, bool best) {
-  save(step, best, true);
-  throw AgreedError(comm::ExitCode::kStopped,
-                    fmt::format("stopped on request after step {}; checkpoint committed in {}; run "
-                                "the same command to continue",
-                                step, (options_.out / "checkpoints").string()));
+  evaluation_owed_ = evaluation_due(step);
+  if (votes.stop) stop(step);
+  const bool saves = save_due(step) || votes.save;
+  if (evaluation_owed_) return evaluate_now(step, saves);
+  if (saves) save(step, false, false);
 }
 
 std::int64_t TrainingRun::last_step() const {
   // 3 x 1/3 of a schedule are all of it.
   const double steps = std::ceil(static_cast<double>(length_.total_steps) * options_.share - 1e-6);
   return std::clamp(static_cast<std::int64_t>(steps), std::int64_t{1}, length_.total_steps);
-}
-
-void TrainingRun::finish() {
-  const std::int64_t step = std::max(first_step_, stopped_early_ ? *stopped_early_ : last_step());
-  result_.steps = step;
-  const bool wanted = !options_.trial || step < length_.total_steps;
-  if (wanted && last_saved_ != step) {
-    save(step, false, true);
-  } else {
-    store_->finish();
-  }
-  log_->progress("");
-  if (is_root() && !options_.trial) {
-    draw_run_curves(options_.out / "metrics.jsonl", options_.out / "pictures");
-  }
-  log_->info("done: {} steps; {} holds checkpoints, metrics and pictures", step,
-             options_.out.string());
 }
 
 int TrainingRun::loader_threads() const {

@@ -11,6 +11,7 @@
 #include "comm/communicator.h"
 #include "comm/progress.h"
 #include "comm/signals.h"
+#include "trainer/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/run_folder.h"
 #include "trainer/checkpoint/store.h"
@@ -60,11 +61,13 @@ class TrainingRun {
   ~TrainingRun();
 
   // Trains to the end, or until asked to stop. Collective; the result is that of a trial.
-  // Errors, agreed by all ranks: see Trainer::step; kStopped after the checkpoint of a stop.
+  // Errors, agreed by all ranks, each saying what is saved: see Trainer::step; kStopped after the
+  // checkpoint of a stop.
   RunResult run();
 
  private:
   void open_folder();
+  void find_checkpoint();
   void choose_threads();
   void open_data();
   void require_same_data();
@@ -73,25 +76,39 @@ class TrainingRun {
   void require_same_kernels();
   void load_initial_weights();
   void restore();
+  void restore_best(const CheckpointMeta& meta);
   void start();
+  void open_outputs();
   void greet();
+  void train();
+  AgreedError ended_by(const AgreedError& error);
+  std::string saved_and_next(comm::ExitCode code) const;
   void report_check(const StepReport& report);
   void record_step(StepReport& report);
   bool save_due(std::int64_t step) const;
   bool acts_after(std::int64_t step, const StepVotes& votes) const;
   void after_step(std::int64_t step, const StepVotes& votes);
-  void stop(std::int64_t step, bool best);
+  [[noreturn]] void stop(std::int64_t step);
+  void report(const std::function<void()>& write);
   std::int64_t last_step() const;
   void finish();
   void measure();
   bool evaluation_due(std::int64_t step) const;
-  bool evaluate_now(std::int64_t step);
-  Evaluation evaluate_on(const Dataset& dataset, std::int64_t step);
+  void evaluate_now(std::int64_t step, bool saves);
+  struct Measured {
+    Evaluation evaluation;
+    double value = kUndefined;  // of checkpoint.best
+  };
+  Measured evaluate_on(const Dataset& dataset, std::int64_t step);
+  Evaluation evaluate_weights(const Dataset& dataset, std::int64_t step);
   void record_evaluation(const Evaluation& evaluation, std::int64_t step);
   std::vector<ConfigEntry> identity() const;
+  void prepare_saves();
   Snapshot snapshot(std::int64_t step, bool best);
   void save(std::int64_t step, bool best, bool final);
+  std::int64_t saved_step() const;  // a run started again continues from it; -1: none
   int loader_threads() const;
+  std::uint64_t val_fingerprint() const { return val_ ? val_->fingerprint() : 0; }
   bool is_root() const { return communicator_.rank() == 0; }
 
   LoadedConfig loaded_;
@@ -117,11 +134,14 @@ class TrainingRun {
   std::unique_ptr<EventsFile> events_;    // rank 0
   std::unique_ptr<StepMeter> meter_;
   RunLength length_;
-  std::int64_t first_step_ = 0, last_saved_ = -1;
+  std::int64_t first_step_ = 0;
+  std::int64_t resumed_step_ = -1;  // of a checkpoint in the folder; -1: none
   std::int64_t counter_ = 0;  // value of num_batches_tracked
   double best_ = kUndefined;
   std::int64_t evaluations_without_best_ = 0;
   std::optional<std::int64_t> stopped_early_;
+  bool evaluation_owed_ = false;  // of the newest step; a run stopped before it evaluates at resume
+  int num_failed_reports_ = 0;
   RunResult result_;
   double last_save_seconds_ = 0;
   comm::Buffer ema_;  // averaged weights, whole; read by a save

@@ -3,6 +3,8 @@
 #include <cmath>
 
 #include "comm/version.h"
+#include "trainer/metric_identity.h"
+#include "trainer/trained_with.h"
 #include "trainer/training_run.h"
 #include "trainer/weights.h"
 
@@ -34,6 +36,17 @@ std::vector<ConfigEntry> TrainingRun::identity() const {
   return entries;
 }
 
+// Page-locking memory takes its time: before the first step, not in the first save.
+void TrainingRun::prepare_saves() {
+  const comm::Buffer& parameters = network_->storage().parameters;
+  if (optimizer_->has_ema()) ema_ = comm::Buffer(parameters.device(), parameters.size_bytes());
+  if (is_root()) {
+    host_parameters_ = HostMirror(parameters);
+    host_ema_ = HostMirror(ema_);
+  }
+  optimizer_->make_mirrors();
+}
+
 Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
   optimizer_->finish();
   counter_ = step;
@@ -46,29 +59,23 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
   snapshot.meta.versions = {{"ridgeline", comm::kVersion}, {"commit", comm::kGitCommit}};
   snapshot.meta.notes["threads"] = std::to_string(threads_);
   snapshot.meta.notes["isa"] = comm::cpu_info().isa;
+  snapshot.meta.notes["resume"] = options_.resume;
+  snapshot.meta.notes["metric"] = metric_identity(config_, val_fingerprint());
+  if (evaluation_owed_) snapshot.meta.notes["evaluation"] = "owed";
   snapshot.meta.notes["evaluations_without_best"] = std::to_string(evaluations_without_best_);
   if (std::isfinite(result_.loss))
     snapshot.meta.notes["loss"] = fmt::format("{:.17g}", result_.loss);
   if (std::isfinite(best_)) snapshot.meta.notes["best"] = fmt::format("{:.17g}", best_);
   snapshot.meta.notes["kernels"] = kernels();
-  // The host's copies of what lies on a GPU are kept: page-locked memory takes its time.
-  const auto host_bytes = [&](HostMirror& mirror, const comm::Buffer& buffer) {
-    if (mirror.bytes().empty()) mirror = HostMirror(buffer);
+  note_classes(snapshot.meta, class_names_by_label(*train_, num_classes_));
+  const auto fetched = [&](const HostMirror& mirror) {
     mirror.fetch(*stream_);
-    return std::span<const std::byte>(mirror.bytes());
+    return model_arrays(network_->layout(), mirror.bytes(), network_->counters(), counter_);
   };
-  const comm::Buffer& parameters = network_->storage().parameters;
-  if (is_root()) {
-    snapshot.model = model_arrays(network_->layout(), host_bytes(host_parameters_, parameters),
-                                  network_->counters(), counter_);
-  }
+  if (is_root()) snapshot.model = fetched(host_parameters_);
   if (optimizer_->has_ema()) {
-    if (ema_.size_bytes() == 0) ema_ = comm::Buffer(parameters.device(), parameters.size_bytes());
     optimizer_->gather_ema(ema_);
-    if (is_root()) {
-      snapshot.ema = model_arrays(network_->layout(), host_bytes(host_ema_, ema_),
-                                  network_->counters(), counter_);
-    }
+    if (is_root()) snapshot.ema = fetched(host_ema_);
   }
   optimizer_->for_each_state([&](const std::string& state, const std::string& tensor,
                                  std::int64_t begin, std::int64_t end, std::span<float> values) {
@@ -80,20 +87,21 @@ Snapshot TrainingRun::snapshot(std::int64_t step, bool best) {
   return snapshot;
 }
 
+std::int64_t TrainingRun::saved_step() const {
+  return store_->committed_step().value_or(resumed_step_);
+}
+
 void TrainingRun::save(std::int64_t step, bool best, bool final) {
   progress_.publish(comm::Phase::kCheckpoint, step);
-  if (last_saved_ != step) {
-    store_->finish();  // of a save in flight, which may still read what the snapshot overwrites
+  store_->finish();  // of a save in flight, which may still read what the snapshot overwrites
+  if (best || saved_step() != step) {
     const Snapshot now = snapshot(step, best);
     if (final) {
       store_->save_final(now);
     } else {
       store_->save_async(now);
     }
-  } else if (final) {
-    store_->finish();
   }
-  last_saved_ = step;
   last_save_seconds_ =
       std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

@@ -6,7 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-
+#include <chrono>
+#include <thread>
 
 #include "comm/buffer.h"
 #include "comm/communicator_controlled.h"
@@ -121,6 +122,27 @@ TEST(DeviceContract, HoldsByNccl) {
   const auto num_gpus = static_cast<int>(survey_gpus().gpus.size());
   if (num_gpus == 0) GTEST_SKIP() << "no GPU";
   for (int size = 1; size <= std::min(num_gpus, 4); ++size) expect_contract(false, size);
+}
+
+// Rank 0 is done first. Its communicator stays until rank 1 is done, too, who would else be told
+// that a peer is gone.
+TEST(DeviceCommunicator, EndsWhenAllRanksAreDone) {
+  if (gpu_libraries().nccl == 0) GTEST_SKIP() << "this build has no NCCL";
+  if (survey_gpus().gpus.size() < 2) GTEST_SKIP() << "fewer than two GPUs";
+  run_local(2, [](Communicator& control) {
+    const Stream stream(Device{DeviceKind::kCuda, control.rank()});
+    const auto communicator = device_communicator(control, stream);
+    std::vector<float> values(std::size_t{1} << 24, static_cast<float>(control.rank()));
+    const Mirror mirror(stream, values);
+    const auto request = communicator->all_gather(mirror.memory.as<float>());
+    request->wait();
+    mirror.give_back();
+    stream.view().synchronize();
+    if (control.rank() == 0) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    EXPECT_TRUE(request->test());  // an error if the peer is gone
+    EXPECT_EQ(std::ranges::count(values, 0.0f), std::ssize(values) / 2);
+  });
 }
 
 TEST(DeviceCommunicator, NeedsADevice) {

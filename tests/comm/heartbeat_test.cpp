@@ -78,7 +78,7 @@ TEST(Heartbeat, AStepMayLastAsLongAsTheRunAllows) {
   Reports reports;
   run_local(2, [&](Communicator& communicator) {
     Progress progress;
-    progress.allow_step(5.0);
+    progress.allow(5.0);
     const Heartbeat heartbeat(communicator, progress,
                               reports.options(milliseconds(200), milliseconds(200)));
     steps(communicator, progress, 0, 5);
@@ -86,6 +86,24 @@ TEST(Heartbeat, AStepMayLastAsLongAsTheRunAllows) {
     steps(communicator, progress, 5, 10);
   });
   EXPECT_EQ(reports.count(), 0u) << reports.lines[0];
+}
+
+TEST(Heartbeat, SoMayAnyOtherPhase) {
+  for (const double seconds : {0.0, 5.0}) {
+    Reports reports;
+    run_local(2, [&](Communicator& communicator) {
+      Progress progress;
+      progress.allow(seconds);
+      const Heartbeat heartbeat(communicator, progress,
+                                reports.options(milliseconds(200), milliseconds(200)));
+      for (const Phase phase : {Phase::kInit, Phase::kEval}) {
+        progress.publish(phase, 1);
+        std::this_thread::sleep_for(milliseconds(600));
+        communicator.barrier();
+      }
+    });
+    EXPECT_EQ(reports.count(), 0u) << reports.lines[0];
+  }
 }
 
 TEST(Heartbeat, ALongPhaseOfOneRankIsNoAlarm) {

@@ -156,13 +156,12 @@ void CheckpointStore::State::drop(const std::string& problem) {
   const std::int64_t step = flight->meta.step;
   flight.reset();
   ++num_failures;
+  if (final || num_failures >= options.max_failures)
+    throw comm::AgreedError(comm::ExitCode::kIo,
+                            fmt::format("the checkpoint of step {} was not saved ({} in a row): {}",
+                                        step, num_failures, problem));
   const std::string last = committed ? fmt::format("step {} is saved", *committed)
                                      : "nothing has been saved since the start";
-  if (final || num_failures >= options.max_failures)
-    throw comm::AgreedError(
-        comm::ExitCode::kIo,
-        fmt::format("the checkpoint of step {} was not saved ({} in a row): {}; {}", step,
-                    num_failures, problem, last));
   notify(
       fmt::format("the checkpoint of step {} was not saved: {}; {}; training goes on, failure "
                   "{} of {} in a row",

@@ -176,7 +176,7 @@ BenchResult run_bench(const Config& given, const BenchOptions& options,
   Config config = given;
   config.data.size.resize(1);  // one shape: other sizes would only add their memory
   require_micro_batch_per_rank(config, communicator.size());
-  progress.allow_step(config.runtime.stall_seconds);
+  progress.allow(config.runtime.stall_seconds);
   const int threads =
       config.runtime.threads > 0 ? config.runtime.threads : comm::default_threads(communicator);
   omp_set_num_threads(threads);

@@ -77,7 +77,7 @@ class InputWalk {
 
 InputSpeed run_input_bench(const Config& config, int steps, comm::Communicator& communicator,
                            comm::Progress& progress) {
-  progress.allow_step(config.runtime.stall_seconds);
+  progress.allow(config.runtime.stall_seconds);
   LoaderOptions options =
       training_input(config, communicator, choose_device(config.runtime, communicator),
                      decoding_threads(config.runtime, communicator));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace trainer {
 struct CommandContext {
   comm::Communicator& communicator;
   comm::Progress& progress;
-  const comm::StopSignals& signals;
+  std::optional<comm::StopSignals>& signals;  // emplaced by the verbs that end in good order
   bool is_root() const { return communicator.rank() == 0; }
 };
 

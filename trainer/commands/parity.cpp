@@ -310,7 +310,7 @@ ParityResult run_parity(const Config& given, int steps, comm::Communicator& comm
   }
   Config config = given;
   config.runtime.device = DeviceChoice::kCuda;
-  progress.allow_step(config.runtime.stall_seconds);
+  progress.allow(config.runtime.stall_seconds);
   const int threads =
       config.runtime.threads > 0 ? config.runtime.threads : comm::default_threads(communicator);
   const comm::Stream cpu(comm::Device{}, threads);

@@ -54,6 +54,7 @@ SearchDefinition definition_of(const SearchArguments& arguments, std::int64_t fi
 }
 
 void run_search(const SearchArguments& arguments, const CommandContext& context) {
+  const comm::StopSignals& signals = context.signals.emplace();
   SearchOptions options;
   agree(context.communicator, [&] { options.definition = definition_of(arguments, 1); });
   const LoadedConfig base = load_agreed_config(arguments.config, context.communicator);
@@ -70,7 +71,7 @@ void run_search(const SearchArguments& arguments, const CommandContext& context)
     std::fflush(stdout);
   };
   const std::filesystem::path out = options.out;
-  Search search(std::move(options), context.communicator, context.progress, context.signals);
+  Search search(std::move(options), context.communicator, context.progress, signals);
   const SearchResult result = search.run();
   agree(context.communicator, [&] {
     if (!context.is_root()) return;

@@ -26,9 +26,10 @@ void add_train(CLI::App& app, const CommandContext& context) {
   verb->add_flag("--check", options->check,
                  "load everything, run one step, print memory and time, stop");
   verb->callback([=, &context] {
+    const comm::StopSignals& signals = context.signals.emplace();
     const LoadedConfig config = load_agreed_config(*arguments, context.communicator);
     options->out = out->empty() ? std::string("runs/") + config.config.name : *out;
-    TrainingRun(config, *options, context.communicator, context.progress, context.signals).run();
+    TrainingRun(config, *options, context.communicator, context.progress, signals).run();
   });
 }
 

@@ -125,14 +125,20 @@ void RunLog::formatted(LogLevel level, fmt::string_view format, fmt::format_args
   }
 }
 
-void RunLog::write(LogLevel level, std::string_view text) noexcept {
+void RunLog::write(LogLevel level, std::string_view text) noexcept { put_line(level, text, true); }
+
+void RunLog::record(LogLevel level, std::string_view text) noexcept {
+  put_line(level, text, false);
+}
+
+void RunLog::put_line(LogLevel level, std::string_view text, bool on_console) noexcept {
   if (level < options_.level || (options_.rank != 0 && level < LogLevel::kWarning)) return;
   try {
     while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
     const std::string line =
         fmt::format("{} {}{}\n", timestamp(), prefix(level), escape_control(text));
     const std::lock_guard lock(mutex_);
-    if (options_.rank == 0) to_console(line);
+    if (on_console && options_.rank == 0) to_console(line);
     if (!options_.folder.empty()) to_file(line);
   } catch (...) {  // out of memory: a log line is not worth the run
   }

@@ -52,6 +52,8 @@ class RunLog {
   }
   // `text` may have several lines (a table); the time stands before the first.
   void write(LogLevel level, std::string_view text) noexcept;
+  // To the file alone: what somebody else says on the console.
+  void record(LogLevel level, std::string_view text) noexcept;
 
   // Shows `text` (no newline) as the console's last line, replaced by the next call and moved down
   // by lines written meanwhile. Only on rank 0 and on a terminal; else nothing. Empty: removes it.
@@ -63,6 +65,7 @@ class RunLog {
 
  private:
   void formatted(LogLevel level, fmt::string_view format, fmt::format_args args) noexcept;
+  void put_line(LogLevel level, std::string_view text, bool on_console) noexcept;
   void to_console(std::string_view line) noexcept;
   void to_file(std::string_view line) noexcept;
 

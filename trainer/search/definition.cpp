@@ -6,6 +6,7 @@
 
 #include "comm/error.h"
 #include "trainer/config/tree.h"
+#include "trainer/metric_identity.h"
 
 namespace trainer {
 namespace {
@@ -31,7 +32,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 }  // namespace
 
 std::string definition_text(const SearchDefinition& definition, const Config& config,
-                            std::uint64_t data_fingerprint, const Arithmetic& arithmetic) {
+                            const DataFingerprints& data, const Arithmetic& arithmetic) {
   std::string text;
   for (const Over& over : definition.overs) text += fmt::format("over: {}\n", over_text(over));
   text += fmt::format("strategy: {}\ntrials: {}\nfolds: {}\nseeds: {}\ngroup: {}\n",
@@ -43,9 +44,9 @@ std::string definition_text(const SearchDefinition& definition, const Config& co
     if (key.cls != KeyClass::kRuntime && !searched)
       text += fmt::format("{}: {}\n", key.key, key.value);
   }
-  text += fmt::format("metric: {}\n", config.checkpoint.best);
+  text += metric_identity(config, data.val);
   const bool cuda = arithmetic.device == comm::DeviceKind::kCuda;
-  text += fmt::format("data (fingerprint): {:016x}\ndevice: {}, {}\n{}{}\n", data_fingerprint,
+  text += fmt::format("data (fingerprint): {:016x}\ndevice: {}, {}\n{}{}\n", data.train,
                       cuda ? "cuda" : "cpu", arithmetic.bf16 ? "bf16" : "fp32", kThreads,
                       arithmetic.threads);
   return text;

@@ -118,20 +118,24 @@ void Search::check_candidates() {
     OpenOptions open;
     open.fields = fields_of(first.config.model.name);
     open.model_num_classes = first.config.model.num_classes.value_or(0);
-    const auto data = runner_->open({0, definition.first_seed}, first.config.data, open);
-    if (is_root()) define(*data, options_.load({}).config);
+    const Trial trial{0, definition.first_seed};
+    DataFingerprints data{runner_->open(trial, first.config.data, open)->fingerprint()};
+    open.split = "val";
+    if (definition.folds == 1)
+      data.val = runner_->open(trial, first.config.data, open)->fingerprint();
+    if (is_root()) define(data, options_.load({}).config);
   });
 }
 
 // Compares with, or writes, what the folder is for.
-void Search::define(const Dataset& data, const Config& config) {
+void Search::define(const DataFingerprints& data, const Config& config) {
   const auto file = options_.out / "definition.txt";
   const RuntimeConfig runtime =
       runner_->configuration({0, options_.definition.first_seed}).config.runtime;
   const comm::DeviceKind device = rank_device(runtime, gpu_view(), 0).kind;
   const bool bf16 = device == comm::DeviceKind::kCuda && runtime.precision != Precision::kFp32;
-  const std::string text = definition_text(options_.definition, config, data.fingerprint(),
-                                           {device, bf16, runtime.threads});
+  const std::string text =
+      definition_text(options_.definition, config, data, {device, bf16, runtime.threads});
   if (std::filesystem::exists(file)) {
     require_same_definition(read_text(file), text, options_.out.string());
   } else {

@@ -9,6 +9,7 @@
 #include "comm/progress.h"
 #include "comm/signals.h"
 #include "trainer/checkpoint/run_folder.h"
+#include "trainer/search/definition.h"
 #include "trainer/search/search_report.h"
 #include "trainer/search/trial_queue.h"
 #include "trainer/search/trial_runner.h"
@@ -41,7 +42,7 @@ class Search {
  private:
   void open_folder();
   void check_candidates();
-  void define(const Dataset& data, const Config& config);
+  void define(const DataFingerprints& data, const Config& config);
   TrialRows shared_rows();
   void run_rung(const std::vector<Trial>& trials, double share);
   bool run_next(const Trial& trial, double share);

@@ -36,6 +36,15 @@ class Console {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
 };
 
+TEST(RunLog, WhatIsRecordedIsInTheFileAlone) {
+  const ScratchFolder folder;
+  const Console console;
+  RunLog log({.folder = folder.path(), .console = console.get()});
+  log.record(LogLevel::kError, "exit code 79: over");
+  EXPECT_EQ(console.text(), "");
+  EXPECT_THAT(file_text(folder.path() / "log.txt"), HasSubstr(" error: exit code 79: over\n"));
+}
+
 TEST(RunLog, RankZeroWritesConsoleAndFileAlike) {
   const ScratchFolder folder;
   const Console console;

@@ -24,8 +24,11 @@ quietly train ranks 1 train "${fcn[@]}" --out "$scratch/run" train.batch=2 train
 [ -s "$scratch/run/eval/step-00000001/metrics.json" ] || fail "not evaluated"
 [ -e "$scratch/run/eval/step-00000001/predictions" ] && fail "label maps while training"
 
+mkdir -p "$scratch/eval/predictions"
+touch "$scratch/eval/predictions/old.png" "$scratch/eval/predictions/notes.txt"
 quietly eval ranks 2 eval "${fcn[@]}" --checkpoint "$scratch/run" --out "$scratch/eval"
-[ "$(found eval/predictions)" = "0.png 1.png 2.png" ] || fail "eval: $(found eval/predictions)"
+[ "$(found eval/predictions)" = "0.png 1.png 2.png notes.txt" ] || fail "$(found eval/predictions)"
+rm "$scratch/eval/predictions/notes.txt"
 score eval/predictions eval
 
 quietly predict ranks 2 predict "${fcn[@]}" --checkpoint "$scratch/run" --out "$scratch/out" \

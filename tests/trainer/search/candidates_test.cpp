@@ -113,32 +113,39 @@ Config small(const std::vector<std::string>& overrides = {}) {
 
 TEST(Definition, IsHeldToWhatDecidesResults) {
   const SearchDefinition search = definition({"regularization.l2=1e-6..1:log:3"});
-  const std::string saved = definition_text(search, small(), 7, {.threads = 2});
+  const std::string saved = definition_text(search, small(), {7}, {.threads = 2});
   EXPECT_EQ(threads_of_definition(saved), 2);
   const auto same = [&](const std::string& other) {
     return code_of([&] { require_same_definition(saved, other, "runs/a"); });
   };
   EXPECT_EQ(same(saved), comm::ExitCode::kDone);
-  EXPECT_EQ(same(definition_text(search, small(), 7, {.threads = 4})), comm::ExitCode::kDone);
+  EXPECT_EQ(same(definition_text(search, small(), {7}, {.threads = 4})), comm::ExitCode::kDone);
   // Runtime keys are free, and so is the value that the search replaces.
-  EXPECT_EQ(same(definition_text(search, small({"runtime.loader_threads=3"}), 7, {.threads = 2})),
+  EXPECT_EQ(same(definition_text(search, small({"runtime.loader_threads=3"}), {7}, {.threads = 2})),
             comm::ExitCode::kDone);
-  EXPECT_EQ(same(definition_text(search, small({"regularization.l2=0.5"}), 7, {.threads = 2})),
+  EXPECT_EQ(same(definition_text(search, small({"regularization.l2=0.5"}), {7}, {.threads = 2})),
             comm::ExitCode::kDone);
-  EXPECT_EQ(same(definition_text(search, small({"optimizer.lr=0.5"}), 7, {.threads = 2})),
+  EXPECT_EQ(same(definition_text(search, small({"optimizer.lr=0.5"}), {7}, {.threads = 2})),
             comm::ExitCode::kCheckpointRefused);
-  EXPECT_EQ(same(definition_text(search, small({"train.epochs=3"}), 7, {.threads = 2})),
+  EXPECT_EQ(same(definition_text(search, small({"train.epochs=3"}), {7}, {.threads = 2})),
             comm::ExitCode::kCheckpointRefused);
-  EXPECT_EQ(same(definition_text(search, small(), 8, {.threads = 2})),
+  EXPECT_EQ(same(definition_text(search, small(), {8}, {.threads = 2})),
             comm::ExitCode::kCheckpointRefused);
-  EXPECT_EQ(same(definition_text(search, small(), 7, {comm::DeviceKind::kCuda, true, 2})),
+  // Trials measured in another way do not belong into one table.
+  EXPECT_EQ(same(definition_text(search, small(), {7, 1}, {.threads = 2})),
+            comm::ExitCode::kCheckpointRefused);
+  EXPECT_EQ(same(definition_text(search, small({"eval.nms=0.7"}), {7}, {.threads = 2})),
+            comm::ExitCode::kCheckpointRefused);
+  EXPECT_EQ(same(definition_text(search, small({"eval.every_epochs=2"}), {7}, {.threads = 2})),
+            comm::ExitCode::kDone);
+  EXPECT_EQ(same(definition_text(search, small(), {7}, {comm::DeviceKind::kCuda, true, 2})),
             comm::ExitCode::kCheckpointRefused);
   SearchDefinition folds = search;
   folds.folds = 5;
-  EXPECT_EQ(same(definition_text(folds, small(), 7, {.threads = 2})),
+  EXPECT_EQ(same(definition_text(folds, small(), {7}, {.threads = 2})),
             comm::ExitCode::kCheckpointRefused);
   SearchDefinition finer = definition({"regularization.l2=1e-6..1:log:4"});
-  EXPECT_EQ(same(definition_text(finer, small(), 7, {.threads = 2})),
+  EXPECT_EQ(same(definition_text(finer, small(), {7}, {.threads = 2})),
             comm::ExitCode::kCheckpointRefused);
 }
 
