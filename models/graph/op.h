@@ -125,9 +125,9 @@ class Op {
   // micro-batches in lock-step replaces it by the moments of all of them before it is read, and its
   // gradient by the sum of theirs (Executable::sync_points).
   virtual bool synchronised() const { return false; }
-  // An op equal to this one followed by `consumer`, which alone reads output 0, as its input `slot`;
-  // null where there is none. The result's inputs are this op's, then the consumer's without `slot`;
-  // its outputs are the consumer's only one, then this op's others, which no op reads.
+  // An op equal to this one followed by `consumer`, which alone reads output 0 of this one, as its
+  // input `slot`, while no op reads the others; null where there is none. The result's inputs are
+  // this op's, then the consumer's without `slot`; its outputs the consumer's, then the others.
   virtual std::shared_ptr<const Op> absorb(const Op& /*consumer*/, int /*slot*/) const {
     return nullptr;
   }

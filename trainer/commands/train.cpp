@@ -22,7 +22,10 @@ void add_train(CLI::App& app, const CommandContext& context) {
                  "load what fits of --init, start the rest fresh");
   verb->add_option("--init-backbone", options->init_backbone,
                    "backbone weights: HDF5 by torchvision's classification names");
-  verb->add_option("--resume", options->resume, "auto | never | CHECKPOINT (default: auto)");
+  verb->add_option(
+      "--resume", options->resume,
+      "auto | never | CHECKPOINT to begin from; started again, the run goes on from its own "
+      "(default: auto)");
   verb->add_flag("--check", options->check,
                  "load everything, run one step, print memory and time, stop");
   verb->callback([=, &context] {
