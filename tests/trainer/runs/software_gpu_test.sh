@@ -92,7 +92,7 @@ cmp "$scratch/predict-cpu/predictions.json" "$scratch/predict-cuda/predictions.j
 # What goes wrong: divergence names step and op, and saves nothing; a GPU that is too small; two
 # ranks on one GPU.
 use cuda
-expect 79 'step [0-9]*: .*checkpoint stands' ranks 1 train "$config" --out "$scratch/diverged" \
+expect 79 'step [0-9]*: .*nothing is saved' ranks 1 train "$config" --out "$scratch/diverged" \
   "${tiny[@]}" runtime.device=cuda train.steps=60 optimizer.lr=1000 \
   log.every_steps=50 checkpoint.every_steps=1000
 grep -q 'loss .* first in .*; samples' "$scratch/stderr" || fail "$(cat "$scratch/stderr")"
